@@ -1,0 +1,73 @@
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+.PHONY: help setup setup-test run test check fmt gen core bench features chaos conformance release \
+        check-format check-lint check-types check-layers check-contracts check-gen check-core test-core test-python
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
+
+setup: ## install what running needs (idempotent)
+	@scripts/setup.sh run
+
+setup-test:
+	@scripts/setup.sh test
+
+run: setup ## the whole platform on this machine, one routed call and its ladder, then stay up (ONCE=1: exit after the call)
+	@$(PY) -m mesh.local
+
+test: setup-test check test-core test-python ## all gates and all tests: what CI runs
+
+check: setup-test check-format check-lint check-types check-layers check-contracts check-gen check-core ## the quick gates
+
+fmt: setup ## format everything
+	@.venv/bin/ruff format -q . && .venv/bin/ruff check -q --fix . && .venv/bin/buf format -w proto && cargo fmt --manifest-path core/Cargo.toml
+
+gen: setup ## generate gen/ from proto/
+	@scripts/gen.sh
+
+core: ## build the Rust core into .venv
+	@rm -f .venv/.core-stamp && scripts/setup.sh run
+
+check-format:
+	@.venv/bin/ruff format -q --check . || { echo "check-format: run 'make fmt'"; exit 1; }
+	@.venv/bin/buf format --diff --exit-code proto > /dev/null || { echo "check-format: run 'make fmt'"; exit 1; }
+
+check-lint:
+	@.venv/bin/ruff check -q .
+
+check-types:
+	@.venv/bin/mypy mesh services tests bench scripts
+
+check-layers:
+	@.venv/bin/lint-imports
+
+check-contracts:
+	@scripts/contracts.sh
+
+check-gen:
+	@scripts/drift.sh
+
+check-core:
+	@cargo fmt --check --manifest-path core/Cargo.toml
+	@cargo clippy -q --all-targets --manifest-path core/Cargo.toml -- -D warnings
+
+test-core:
+	@cargo test -q --manifest-path core/Cargo.toml
+
+test-python:
+	@$(PY) -m pytest
+
+bench: setup-test ## benchmarks beside their peers; NAME=... for one
+	@$(PY) -m bench $(NAME)
+
+features: ## feature ids proven by the last test run, and those not yet
+	@$(PY) -m scripts.features
+
+chaos: setup-test ## the long failure suite
+	@$(PY) -m pytest tests/chaos --chaos-long
+
+conformance: setup-test ## suites written by others
+	@$(PY) -m tests.conformance
+
+release: setup ## freeze the contracts: VERSION=x.y.z writes proto/release.binpb
+	@scripts/release.sh $(VERSION)

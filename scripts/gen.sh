@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Generates gen/ from proto/. Output is a function of proto/ and the locked tools alone.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+out=${1:-gen}
+py=.venv/bin/python
+site=$($py -c 'import site; print(site.getsitepackages()[0])')
+
+# Google's published API definitions come from the installed package, not from a copy in the repository.
+deps=build/proto_deps
+mkdir -p $deps/google/api $deps/google/rpc
+for f in google/api/annotations.proto google/api/http.proto google/rpc/status.proto google/rpc/error_details.proto; do
+  cmp -s "$site/$f" "$deps/$f" || cp "$site/$f" "$deps/$f"
+done
+
+mapfile -t protos < <(cd proto && find voice -name '*.proto' | LC_ALL=C sort)
+rm -rf "$out/python" "$out/betterproto"
+mkdir -p "$out/python" "$out/betterproto"
+export PATH="$PWD/.venv/bin:$PATH"
+$py -m grpc_tools.protoc -Iproto -I$deps --python_out="$out/python" --grpc_python_out="$out/python" \
+  --mypy_out=quiet:"$out/python" --mypy_grpc_out=quiet:"$out/python" "${protos[@]}"
+if [ -d mesh/etcd_api ]; then
+  $py -m grpc_tools.protoc -Imesh/etcd_api --python_out="$out/python" --grpc_python_out="$out/python" \
+    --mypy_out=quiet:"$out/python" --mypy_grpc_out=quiet:"$out/python" $(cd mesh/etcd_api && find . -name '*.proto' | sed 's|^\./||' | LC_ALL=C sort)
+fi
+$py -m grpc_tools.protoc -Iproto -I$deps --python_betterproto2_out="$out/betterproto" "${protos[@]}"
+$py -m grpc_tools.protoc -Iproto -I$deps --include_imports --include_source_info \
+  --descriptor_set_out="$out/voicemesh.binpb" "${protos[@]}"
+find "$out/python" -type d -exec touch {}/__init__.py \;
