@@ -2,7 +2,8 @@
 # Generates gen/ from proto/. Output is a function of proto/ and the locked tools alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-out=${1:-gen}
+final=${1:-gen}
+out=build/gen
 py=.venv/bin/python
 site=$($py -c 'import site; print(site.getsitepackages()[0])')
 
@@ -23,7 +24,23 @@ if [ -d mesh/etcd_api ]; then
   $py -m grpc_tools.protoc -Imesh/etcd_api --python_out="$out/python" --grpc_python_out="$out/python" \
     --mypy_out=quiet:"$out/python" --mypy_grpc_out=quiet:"$out/python" $(cd mesh/etcd_api && find . -name '*.proto' | sed 's|^\./||' | LC_ALL=C sort)
 fi
-$py -m grpc_tools.protoc -Iproto -I$deps --python_betterproto2_out="$out/betterproto" "${protos[@]}"
+$py -m grpc_tools.protoc -Iproto -I$deps --python_betterproto2_out="$out/betterproto" "${protos[@]}" 2> /dev/null
 $py -m grpc_tools.protoc -Iproto -I$deps --include_imports --include_source_info \
   --descriptor_set_out="$out/voicemesh.binpb" "${protos[@]}"
 find "$out/python" -type d -exec touch {}/__init__.py \;
+
+# Only what differs is touched, so that running processes keep their modules and make its stamps.
+$py - "$out" "$final" <<'PY'
+import filecmp, pathlib, shutil, sys
+
+new, old = map(pathlib.Path, sys.argv[1:])
+for file in [f for f in new.rglob("*") if f.is_file()]:
+    target = old / file.relative_to(new)
+    if not target.exists() or not filecmp.cmp(file, target, shallow=False):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+for sub in ("python", "betterproto"):
+    for file in [f for f in (old / sub).rglob("*") if f.is_file() and f.suffix != ".pyc"]:
+        if not (new / file.relative_to(old)).exists():
+            file.unlink()
+PY
