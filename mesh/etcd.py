@@ -1,0 +1,378 @@
+"""A thin client of etcd's published v3 API on grpc.aio.
+
+Every call has a deadline and moves on to the next endpoint when one does not answer. Keys are text, values
+bytes. What a guarded transaction did is unknown when it failed with `EtcdUnavailable`: guards make it safe
+to send again, and the caller then reads the answer from the keys (`mesh/slots.py` does).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import grpc
+import grpc.aio
+from etcdserverpb import rpc_pb2 as pb
+from etcdserverpb import rpc_pb2_grpc as rpc
+from mvccpb import kv_pb2
+
+from mesh.watch import Watch
+
+MAX_TXN_OPS = 128
+"""Operations a transaction may hold in each of its lists (etcd's default --max-txn-ops)."""
+STORE_KEY = "/voicemesh/store"
+"""Identity of the store, written once when it is new: another value means that etcd was replaced."""
+PAGE = 512
+"""Keys a page when a prefix is read."""
+ATTEMPT_S = 1.0
+"""Longest wait for one endpoint, seconds, when there are several."""
+CHANNEL_OPTIONS = (
+    ("grpc.keepalive_time_ms", 10_000),  # below 5 s etcd answers GOAWAY too_many_pings
+    ("grpc.keepalive_timeout_ms", 3_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.max_receive_message_length", 64 << 20),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+)
+
+T = TypeVar("T")
+
+
+class EtcdError(Exception):
+    """Base of what this client raises."""
+
+
+class EtcdUnavailable(EtcdError):
+    """No endpoint answered before the deadline; a write's outcome is unknown."""
+
+
+class LeaseNotFound(EtcdError):
+    """The lease named in a request has ended."""
+
+
+class Compacted(EtcdError):
+    """The revision asked for has been compacted away."""
+
+
+class EtcdRefused(EtcdError):
+    """etcd refused the request; the text is its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValue:
+    """A key as etcd holds it."""
+
+    key: str
+    value: bytes
+    create_revision: int
+    """Revision at which the key came into being; unchanged when it is overwritten."""
+    mod_revision: int
+    """Revision of the last change: the epoch of a slot claim."""
+    lease: int
+    """Lease id, 0 for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Keys as they were at one revision."""
+
+    revision: int
+    items: tuple[KeyValue, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TxnResult:
+    """Answer to a transaction: which branch was taken, at which revision, and what its reads found, in
+    order."""
+
+    succeeded: bool
+    revision: int
+    reads: tuple[tuple[KeyValue, ...], ...]
+
+
+def absent(key: str) -> pb.Compare:
+    """Guard: the key does not exist."""
+    return pb.Compare(key=key.encode(), target=pb.Compare.CREATE, result=pb.Compare.EQUAL, create_revision=0)
+
+
+def unchanged(key: str, mod_revision: int) -> pb.Compare:
+    """Guard: the key's last change was at `mod_revision`."""
+    return pb.Compare(
+        key=key.encode(), target=pb.Compare.MOD, result=pb.Compare.EQUAL, mod_revision=mod_revision
+    )
+
+
+def value_is(key: str, value: bytes) -> pb.Compare:
+    """Guard: the key exists and has this value."""
+    return pb.Compare(key=key.encode(), target=pb.Compare.VALUE, result=pb.Compare.EQUAL, value=value)
+
+
+def exists(key: str) -> pb.Compare:
+    """Guard: the key exists."""
+    return pb.Compare(
+        key=key.encode(), target=pb.Compare.CREATE, result=pb.Compare.GREATER, create_revision=0
+    )
+
+
+def put_op(key: str, value: bytes, lease: int = 0) -> pb.RequestOp:
+    """Operation: put `value` under `lease` (0: none)."""
+    return pb.RequestOp(request_put=pb.PutRequest(key=key.encode(), value=value, lease=lease))
+
+
+def delete_op(key: str) -> pb.RequestOp:
+    """Operation: delete the key."""
+    return pb.RequestOp(request_delete_range=pb.DeleteRangeRequest(key=key.encode()))
+
+
+def delete_prefix_op(prefix: str) -> pb.RequestOp:
+    """Operation: delete every key that starts with `prefix`."""
+    return pb.RequestOp(
+        request_delete_range=pb.DeleteRangeRequest(key=prefix.encode(), range_end=range_end(prefix))
+    )
+
+
+def get_op(key: str) -> pb.RequestOp:
+    """Operation: read the key; its answer is one of the result's `reads`."""
+    return pb.RequestOp(request_range=pb.RangeRequest(key=key.encode()))
+
+
+def range_end(prefix: str) -> bytes:
+    """End of the range of keys that start with `prefix`."""
+    raw = bytearray(prefix.encode())
+    while raw and raw[-1] == 0xFF:
+        raw.pop()
+    if not raw:
+        return b"\0"
+    raw[-1] += 1
+    return bytes(raw)
+
+
+def key_value(kv: kv_pb2.KeyValue) -> KeyValue:
+    """The contract's key as ours."""
+    return KeyValue(kv.key.decode(), kv.value, kv.create_revision, kv.mod_revision, kv.lease)
+
+
+def endpoints_of(text: str | Sequence[str]) -> list[str]:
+    """gRPC targets from "host:port,host:port" (http:// allowed); `localhost` becomes 127.0.0.1, which etcd
+    listens on, where gRPC would try ::1 first. ValueError when there is none."""
+    parts = text.split(",") if isinstance(text, str) else list(text)
+    targets = []
+    for part in (p.strip().removeprefix("http://").rstrip("/") for p in parts):
+        if part:
+            host, colon, port = part.rpartition(":")
+            if not colon or not port.isdigit():
+                raise ValueError(f"etcd endpoint {part!r}: must be host:port")
+            targets.append(f"127.0.0.1:{port}" if host == "localhost" else part)
+    if not targets:
+        raise ValueError("etcd endpoints: at least one host:port is needed")
+    return targets
+
+
+class Etcd:
+    """Client of one etcd cluster. Use from one event loop; `close()` at the end."""
+
+    def __init__(
+        self,
+        endpoints: str | Sequence[str],
+        *,
+        timeout: float = 2.0,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        """`timeout`: seconds each call may take in all, when it is not told another."""
+        self.endpoints = endpoints_of(endpoints)
+        self.timeout = timeout
+        self.credentials = credentials
+        self._current = 0
+        self._channels: dict[str, grpc.aio.Channel] = {}
+
+    # -- keys ------------------------------------------------------------------------------------------------
+
+    async def get(self, key: str, *, timeout: float | None = None) -> KeyValue | None:
+        """The key, read linearizably, or None."""
+        request = pb.RangeRequest(key=key.encode())
+        answer = await self._call(lambda c, t: rpc.KVStub(c).Range(request, timeout=t), timeout, repeat=True)
+        return key_value(answer.kvs[0]) if answer.kvs else None
+
+    async def get_prefix(self, prefix: str, *, page: int = PAGE, timeout: float | None = None) -> Snapshot:
+        """Every key that starts with `prefix`, in key order, all at one revision however many pages it takes.
+
+        Raises Compacted when the revision was compacted while the pages were read (read again then).
+        """
+        request = pb.RangeRequest(key=prefix.encode(), range_end=range_end(prefix), limit=page)
+        items = list[KeyValue]()
+        while True:
+            answer = await self._call(
+                lambda c, t: rpc.KVStub(c).Range(request, timeout=t), timeout, repeat=True
+            )
+            request.revision = request.revision or answer.header.revision
+            items.extend(key_value(kv) for kv in answer.kvs)
+            if not answer.more:
+                return Snapshot(request.revision, tuple(items))
+            request.key = answer.kvs[-1].key + b"\0"
+
+    async def put(self, key: str, value: bytes, *, lease: int = 0, timeout: float | None = None) -> int:
+        """Writes the key under `lease` (0: none); gives the revision. Raises LeaseNotFound."""
+        request = pb.PutRequest(key=key.encode(), value=value, lease=lease)
+        answer = await self._call(lambda c, t: rpc.KVStub(c).Put(request, timeout=t), timeout, repeat=True)
+        return answer.header.revision
+
+    async def delete(self, key: str, *, prefix: bool = False, timeout: float | None = None) -> int:
+        """Deletes the key, or every key that starts with it; gives how many there were (0 is no error)."""
+        end = range_end(key) if prefix else b""
+        request = pb.DeleteRangeRequest(key=key.encode(), range_end=end)
+        answer = await self._call(
+            lambda c, t: rpc.KVStub(c).DeleteRange(request, timeout=t), timeout, repeat=True
+        )
+        return answer.deleted
+
+    async def txn(
+        self,
+        compare: Iterable[pb.Compare],
+        success: Iterable[pb.RequestOp],
+        failure: Iterable[pb.RequestOp] = (),
+        *,
+        timeout: float | None = None,
+    ) -> TxnResult:
+        """One transaction: `success` when every guard holds, else `failure`. At most 128 in each list.
+
+        It is sent once: on EtcdUnavailable its outcome is unknown. Raises LeaseNotFound when a put names an
+        ended lease; nothing was done then.
+        """
+        request = pb.TxnRequest(compare=compare, success=success, failure=failure)
+        if max(len(request.compare), len(request.success), len(request.failure)) > MAX_TXN_OPS:
+            raise ValueError(f"transaction: at most {MAX_TXN_OPS} operations in each list")
+        answer = await self._call(lambda c, t: rpc.KVStub(c).Txn(request, timeout=t), timeout, repeat=False)
+        reads = tuple(
+            tuple(key_value(kv) for kv in op.response_range.kvs)
+            for op in answer.responses
+            if op.HasField("response_range")
+        )
+        return TxnResult(answer.succeeded, answer.header.revision, reads)
+
+    async def compact(self, revision: int, *, timeout: float | None = None) -> None:
+        """Forgets history before `revision`. Raises Compacted when that has been done already."""
+        request = pb.CompactionRequest(revision=revision, physical=True)
+        await self._call(lambda c, t: rpc.KVStub(c).Compact(request, timeout=t), timeout, repeat=False)
+
+    # -- leases ----------------------------------------------------------------------------------------------
+
+    async def lease_grant(self, ttl: int, *, timeout: float | None = None) -> tuple[int, int]:
+        """A new lease of `ttl` seconds; gives (id, seconds granted). etcd grants no less than 2 s by
+        default."""
+        request = pb.LeaseGrantRequest(TTL=ttl)
+        answer = await self._call(
+            lambda c, t: rpc.LeaseStub(c).LeaseGrant(request, timeout=t), timeout, repeat=True
+        )
+        return answer.ID, answer.TTL
+
+    async def lease_left(self, lease: int, *, timeout: float | None = None) -> int:
+        """Seconds a lease has left, -1 when it has ended."""
+        request = pb.LeaseTimeToLiveRequest(ID=lease)
+        answer = await self._call(
+            lambda c, t: rpc.LeaseStub(c).LeaseTimeToLive(request, timeout=t), timeout, repeat=True
+        )
+        return answer.TTL
+
+    async def lease_revoke(self, lease: int, *, timeout: float | None = None) -> None:
+        """Ends a lease and deletes its keys; a lease that has ended already is no error."""
+        request = pb.LeaseRevokeRequest(ID=lease)
+        with contextlib.suppress(LeaseNotFound):
+            await self._call(
+                lambda c, t: rpc.LeaseStub(c).LeaseRevoke(request, timeout=t), timeout, repeat=True
+            )
+
+    # -- watching, identity ----------------------------------------------------------------------------------
+
+    def watch(self, prefix: str, from_revision: int = 0) -> Watch:
+        """An endless asynchronous iterator of `Batch`es about the keys that start with `prefix`.
+
+        0: the first batch is a snapshot, changes follow. Above 0: changes from that revision on, inclusive; a
+        snapshot comes only when they are no longer to be had. See `mesh/watch.py`.
+        """
+        return Watch(self, prefix, from_revision)
+
+    async def store_id(self) -> str | None:
+        """Identity of the store, None when none was written yet."""
+        kv = await self.get(STORE_KEY)
+        return kv.value.decode() if kv else None
+
+    async def ensure_store_id(self) -> str:
+        """Identity of the store, written now when it has none. Any number of processes may do this at
+        once."""
+        mine = secrets.token_hex(8)
+        result = await self.txn([absent(STORE_KEY)], [put_op(STORE_KEY, mine.encode())], [get_op(STORE_KEY)])
+        return mine if result.succeeded else result.reads[0][0].value.decode()
+
+    # -- channels --------------------------------------------------------------------------------------------
+
+    def channel(self) -> grpc.aio.Channel:
+        """Channel to the endpoint in use."""
+        endpoint = self.endpoints[self._current]
+        if endpoint not in self._channels:
+            self._channels[endpoint] = (
+                grpc.aio.secure_channel(endpoint, self.credentials, options=CHANNEL_OPTIONS)
+                if self.credentials
+                else grpc.aio.insecure_channel(endpoint, options=CHANNEL_OPTIONS)
+            )
+        return self._channels[endpoint]
+
+    def move_on(self, failed: grpc.aio.Channel) -> None:
+        """The endpoint behind `failed` does not answer: use the next one, unless somebody has moved on
+        already."""
+        if self._channels.get(self.endpoints[self._current]) is failed:
+            self._current = (self._current + 1) % len(self.endpoints)
+
+    async def _call(
+        self,
+        send: Callable[[grpc.aio.Channel, float], Awaitable[T]],
+        timeout: float | None,
+        *,
+        repeat: bool,
+    ) -> T:
+        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        while True:
+            channel = self.channel()
+            left = deadline - time.monotonic()
+            attempt = min(left, ATTEMPT_S) if repeat and len(self.endpoints) > 1 else left
+            try:
+                return await send(channel, max(attempt, 0.001))
+            except grpc.aio.AioRpcError as error:
+                problem = _error(error)
+                if not isinstance(problem, EtcdUnavailable):
+                    raise problem from error
+                self.move_on(channel)
+                if not repeat or time.monotonic() + 0.05 >= deadline:
+                    raise problem from error
+            await asyncio.sleep(0.05)
+
+    async def close(self) -> None:
+        """Closes every channel; calls under way fail."""
+        channels, self._channels = list(self._channels.values()), {}
+        for channel in channels:
+            await channel.close()
+
+
+_AWAY = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+
+
+def _error(error: grpc.aio.AioRpcError) -> EtcdError:
+    text = f"{error.code().name}: {error.details()}"
+    if "lease not found" in text:
+        return LeaseNotFound(text)
+    if "has been compacted" in text:
+        return Compacted(text)
+    return EtcdUnavailable(text) if error.code() in _AWAY else EtcdRefused(text)
