@@ -1,0 +1,51 @@
+"""What of an event stream a client gets: its filter, and the ReferenceIDs that are its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from voice.tlib.v1.envelope_pb2 import EventEnvelope
+from voice.tlib.v1.event_service_pb2 import SubscribeRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What a client wants; an empty set means all."""
+
+    types: frozenset[int]
+    dns: frozenset[str]
+    agents: frozenset[str]
+    call_threads: frozenset[str]
+
+    @classmethod
+    def of(cls, request: SubscribeRequest) -> Filter:
+        """The filter of a subscription."""
+        return cls(
+            frozenset(request.types),
+            frozenset(request.dns),
+            frozenset(request.agents),
+            frozenset(request.call_threads),
+        )
+
+    def passes(self, envelope: EventEnvelope) -> bool:
+        """Whether the client gets the event. User-data requests are for services: no client gets them."""
+        if envelope.WhichOneof("body") != "event":
+            return False
+        event = envelope.event
+        return (
+            (not self.types or event.event_type in self.types)
+            and (not self.dns or event.this_dn in self.dns)
+            and (not self.agents or event.agent_id in self.agents)
+            and (not self.call_threads or envelope.call_thread_id in self.call_threads)
+        )
+
+
+def for_client(envelope: EventEnvelope, client: str) -> EventEnvelope:
+    """The event as `client` may see it: ReferenceID and request id only of its own requests."""
+    if not envelope.HasField("requester") or envelope.requester.client == client:
+        return envelope
+    copy = EventEnvelope()
+    copy.CopyFrom(envelope)
+    copy.ClearField("requester")
+    copy.event.ClearField("reference_id")
+    return copy
