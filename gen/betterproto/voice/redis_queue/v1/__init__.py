@@ -322,24 +322,29 @@ default_message_pool.register_message("voice.redis_queue.v1", "ReadQueueResponse
 @dataclass(eq=False, repr=False)
 class ReadSlotsRequest(betterproto2.Message):
     """
-    Asks for slots.
+    Asks for slots, or for more of them.
     """
 
     family: "StreamFamily" = betterproto2.field(
         1, betterproto2.TYPE_ENUM, default_factory=lambda: StreamFamily(0)
     )
     """
-    Family of the slots.
+    Family of the slots; the same in all requests of a stream.
     """
 
     slots: "list[SlotCursor]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    The slots, each once.
+    Slots to follow from now on, at most 256; one that is followed already goes on from the new cursor.
     """
 
     tenant: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    Only events of this tenant; empty means all.
+    Only events of this tenant; empty means all. The first request decides.
+    """
+
+    remove: "list[int]" = betterproto2.field(4, betterproto2.TYPE_UINT32, repeated=True)
+    """
+    Slots to follow no longer.
     """
 
 
@@ -381,7 +386,7 @@ class ReadStreamRequest(betterproto2.Message):
 
     from_seq: "int" = betterproto2.field(3, betterproto2.TYPE_UINT64)
     """
-    First sequence number wanted; 0 or 1 means from the start.
+    First sequence number wanted: 1 is the start, 0 the oldest that is kept.
     """
 
     once: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
@@ -438,6 +443,16 @@ class SlotBatch(betterproto2.Message):
     True once per slot, when the present end was reached.
     """
 
+    after: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    Cursor before the first of them: equal to the cursor asked for or to that of the slot's batch before.
+    """
+
+    expired: "bool" = betterproto2.field(6, betterproto2.TYPE_BOOL)
+    """
+    The cursor asked for is older than what is kept: events are missing, these are the oldest kept (CURSOR_EXPIRED).
+    """
+
 
 default_message_pool.register_message("voice.redis_queue.v1", "SlotBatch", SlotBatch)
 
@@ -474,7 +489,8 @@ class QueueServiceStub:
         """
         Appends events. Each is accepted only as the next of its stream, under an epoch not below the stream's; one already
         there is acknowledged again. Results come in the order of the events, batches may be pipelined.
-        Errors of an event (in its result): SEQUENCE_GAP, STALE_EPOCH, INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE, QUEUE_FULL.
+        Errors of an event (in its result): SEQUENCE_GAP, STALE_EPOCH, ALREADY_EXISTS (another event has this place in the
+        stream), INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE, QUEUE_FULL.
         May be called by: sip_cluster, agent_state, call_state.
         """
 
@@ -497,18 +513,19 @@ class QueueServiceStub:
             ReadStreamResponse.FromString,
         )(message)
 
-    def read_slots(self, message: "ReadSlotsRequest") -> "Iterator[ReadSlotsResponse]":
+    def read_slots(self, messages: "Iterable[ReadSlotsRequest]") -> "Iterator[ReadSlotsResponse]":
         """
-        Streams the events of slots of a family, each slot from its cursor on, then follows.
-        Errors: INVALID_ATTRIBUTE, CURSOR_EXPIRED.
+        Streams the events of slots of a family, each slot from its cursor on, then follows. Further requests add and remove
+        slots. A cursor older than what is kept is told in the slot's next batch and does not end the stream.
+        Errors: INVALID_ATTRIBUTE.
         May be called by: call_state, agent_state, orchestration, tenant, front_end.
         """
 
-        yield from self._channel.unary_stream(
+        yield from self._channel.stream_stream(
             "/voice.redis_queue.v1.QueueService/ReadSlots",
             ReadSlotsRequest.SerializeToString,
             ReadSlotsResponse.FromString,
-        )(message)
+        )(iter(messages))
 
     def enqueue(self, message: "EnqueueRequest") -> "EnqueueResponse":
         """
@@ -552,8 +569,8 @@ class QueueServiceStub:
     def close_stream(self, message: "CloseStreamRequest") -> "CloseStreamResponse":
         """
         Ends a stream: it is kept for the retention time, then removed.
-        Errors: INVALID_ATTRIBUTE.
-        May be called by: sip_cluster.
+        Errors: INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE.
+        May be called by: sip_cluster, call_state.
         """
 
         return self._channel.unary_unary(

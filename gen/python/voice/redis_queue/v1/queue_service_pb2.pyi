@@ -149,7 +149,7 @@ class ReadStreamRequest(_message.Message):
     stream_key: _builtins.str
     """Stream key."""
     from_seq: _builtins.int
-    """First sequence number wanted; 0 or 1 means from the start."""
+    """First sequence number wanted: 1 is the start, 0 the oldest that is kept."""
     once: _builtins.bool
     """When true, ends after what is there now instead of following."""
     def __init__(
@@ -220,20 +220,25 @@ Global___SlotCursor: _TypeAlias = SlotCursor  # noqa: Y015
 
 @_typing.final
 class ReadSlotsRequest(_message.Message):
-    """Asks for slots."""
+    """Asks for slots, or for more of them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FAMILY_FIELD_NUMBER: _builtins.int
     SLOTS_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
+    REMOVE_FIELD_NUMBER: _builtins.int
     family: Global___StreamFamily.ValueType
-    """Family of the slots."""
+    """Family of the slots; the same in all requests of a stream."""
     tenant: _builtins.str
-    """Only events of this tenant; empty means all."""
+    """Only events of this tenant; empty means all. The first request decides."""
     @_builtins.property
     def slots(self) -> _containers.RepeatedCompositeFieldContainer[Global___SlotCursor]:
-        """The slots, each once."""
+        """Slots to follow from now on, at most 256; one that is followed already goes on from the new cursor."""
+
+    @_builtins.property
+    def remove(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Slots to follow no longer."""
 
     def __init__(
         self,
@@ -241,10 +246,11 @@ class ReadSlotsRequest(_message.Message):
         family: Global___StreamFamily.ValueType = ...,
         slots: _abc.Iterable[Global___SlotCursor] | None = ...,
         tenant: _builtins.str = ...,
+        remove: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["family", b"family", "slots", b"slots", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["family", b"family", "remove", b"remove", "slots", b"slots", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -260,12 +266,18 @@ class SlotBatch(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     CAUGHT_UP_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    EXPIRED_FIELD_NUMBER: _builtins.int
     slot: _builtins.int
     """Slot number."""
     cursor: _builtins.str
     """Cursor after the last of them."""
     caught_up: _builtins.bool
     """True once per slot, when the present end was reached."""
+    after: _builtins.str
+    """Cursor before the first of them: equal to the cursor asked for or to that of the slot's batch before."""
+    expired: _builtins.bool
+    """The cursor asked for is older than what is kept: events are missing, these are the oldest kept (CURSOR_EXPIRED)."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_envelope_pb2.EventEnvelope]:
         """Events in the slot's order."""
@@ -277,10 +289,12 @@ class SlotBatch(_message.Message):
         events: _abc.Iterable[_envelope_pb2.EventEnvelope] | None = ...,
         cursor: _builtins.str = ...,
         caught_up: _builtins.bool = ...,
+        after: _builtins.str = ...,
+        expired: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "cursor", b"cursor", "events", b"events", "slot", b"slot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "caught_up", b"caught_up", "cursor", b"cursor", "events", b"events", "expired", b"expired", "slot", b"slot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -45,7 +45,7 @@ class QueueServiceStub:
                 request_serializer=voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.ReadStreamRequest.SerializeToString,
                 response_deserializer=voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.ReadStreamResponse.FromString,
                 _registered_method=True)
-        self.ReadSlots = channel.unary_stream(
+        self.ReadSlots = channel.stream_stream(
                 '/voice.redis_queue.v1.QueueService/ReadSlots',
                 request_serializer=voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.ReadSlotsRequest.SerializeToString,
                 response_deserializer=voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.ReadSlotsResponse.FromString,
@@ -79,7 +79,8 @@ class QueueServiceServicer:
     def Publish(self, request_iterator, context):
         """Appends events. Each is accepted only as the next of its stream, under an epoch not below the stream's; one already
         there is acknowledged again. Results come in the order of the events, batches may be pipelined.
-        Errors of an event (in its result): SEQUENCE_GAP, STALE_EPOCH, INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE, QUEUE_FULL.
+        Errors of an event (in its result): SEQUENCE_GAP, STALE_EPOCH, ALREADY_EXISTS (another event has this place in the
+        stream), INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE, QUEUE_FULL.
         May be called by: sip_cluster, agent_state, call_state.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -95,9 +96,10 @@ class QueueServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ReadSlots(self, request, context):
-        """Streams the events of slots of a family, each slot from its cursor on, then follows.
-        Errors: INVALID_ATTRIBUTE, CURSOR_EXPIRED.
+    def ReadSlots(self, request_iterator, context):
+        """Streams the events of slots of a family, each slot from its cursor on, then follows. Further requests add and remove
+        slots. A cursor older than what is kept is told in the slot's next batch and does not end the stream.
+        Errors: INVALID_ATTRIBUTE.
         May be called by: call_state, agent_state, orchestration, tenant, front_end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -133,8 +135,8 @@ class QueueServiceServicer:
 
     def CloseStream(self, request, context):
         """Ends a stream: it is kept for the retention time, then removed.
-        Errors: INVALID_ATTRIBUTE.
-        May be called by: sip_cluster.
+        Errors: INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE.
+        May be called by: sip_cluster, call_state.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -153,7 +155,7 @@ def add_QueueServiceServicer_to_server(servicer, server):
                     request_deserializer=voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.ReadStreamRequest.FromString,
                     response_serializer=voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.ReadStreamResponse.SerializeToString,
             ),
-            'ReadSlots': grpc.unary_stream_rpc_method_handler(
+            'ReadSlots': grpc.stream_stream_rpc_method_handler(
                     servicer.ReadSlots,
                     request_deserializer=voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.ReadSlotsRequest.FromString,
                     response_serializer=voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.ReadSlotsResponse.SerializeToString,
@@ -245,7 +247,7 @@ class QueueService:
             _registered_method=True)
 
     @staticmethod
-    def ReadSlots(request,
+    def ReadSlots(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -255,8 +257,8 @@ class QueueService:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
+        return grpc.experimental.stream_stream(
+            request_iterator,
             target,
             '/voice.redis_queue.v1.QueueService/ReadSlots',
             voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.ReadSlotsRequest.SerializeToString,

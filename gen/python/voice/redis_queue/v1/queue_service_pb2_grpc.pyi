@@ -36,7 +36,8 @@ class QueueServiceStub:
     Publish: _grpc.StreamStreamMultiCallable[_queue_service_pb2.PublishRequest, _queue_service_pb2.PublishResponse]
     """Appends events. Each is accepted only as the next of its stream, under an epoch not below the stream's; one already
     there is acknowledged again. Results come in the order of the events, batches may be pipelined.
-    Errors of an event (in its result): SEQUENCE_GAP, STALE_EPOCH, INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE, QUEUE_FULL.
+    Errors of an event (in its result): SEQUENCE_GAP, STALE_EPOCH, ALREADY_EXISTS (another event has this place in the
+    stream), INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE, QUEUE_FULL.
     May be called by: sip_cluster, agent_state, call_state.
     """
     ReadStream: _grpc.UnaryStreamMultiCallable[_queue_service_pb2.ReadStreamRequest, _queue_service_pb2.ReadStreamResponse]
@@ -44,9 +45,10 @@ class QueueServiceStub:
     Errors: INVALID_ATTRIBUTE, CURSOR_EXPIRED.
     May be called by: orchestration, sip_cluster, call_state, front_end, agent_state.
     """
-    ReadSlots: _grpc.UnaryStreamMultiCallable[_queue_service_pb2.ReadSlotsRequest, _queue_service_pb2.ReadSlotsResponse]
-    """Streams the events of slots of a family, each slot from its cursor on, then follows.
-    Errors: INVALID_ATTRIBUTE, CURSOR_EXPIRED.
+    ReadSlots: _grpc.StreamStreamMultiCallable[_queue_service_pb2.ReadSlotsRequest, _queue_service_pb2.ReadSlotsResponse]
+    """Streams the events of slots of a family, each slot from its cursor on, then follows. Further requests add and remove
+    slots. A cursor older than what is kept is told in the slot's next batch and does not end the stream.
+    Errors: INVALID_ATTRIBUTE.
     May be called by: call_state, agent_state, orchestration, tenant, front_end.
     """
     Enqueue: _grpc.UnaryUnaryMultiCallable[_queue_service_pb2.EnqueueRequest, _queue_service_pb2.EnqueueResponse]
@@ -66,8 +68,8 @@ class QueueServiceStub:
     """
     CloseStream: _grpc.UnaryUnaryMultiCallable[_queue_service_pb2.CloseStreamRequest, _queue_service_pb2.CloseStreamResponse]
     """Ends a stream: it is kept for the retention time, then removed.
-    Errors: INVALID_ATTRIBUTE.
-    May be called by: sip_cluster.
+    Errors: INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE.
+    May be called by: sip_cluster, call_state.
     """
 
 @_typing.type_check_only
@@ -78,7 +80,8 @@ class QueueServiceAsyncStub(QueueServiceStub):
     Publish: _aio.StreamStreamMultiCallable[_queue_service_pb2.PublishRequest, _queue_service_pb2.PublishResponse]  # type: ignore[assignment]
     """Appends events. Each is accepted only as the next of its stream, under an epoch not below the stream's; one already
     there is acknowledged again. Results come in the order of the events, batches may be pipelined.
-    Errors of an event (in its result): SEQUENCE_GAP, STALE_EPOCH, INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE, QUEUE_FULL.
+    Errors of an event (in its result): SEQUENCE_GAP, STALE_EPOCH, ALREADY_EXISTS (another event has this place in the
+    stream), INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE, QUEUE_FULL.
     May be called by: sip_cluster, agent_state, call_state.
     """
     ReadStream: _aio.UnaryStreamMultiCallable[_queue_service_pb2.ReadStreamRequest, _queue_service_pb2.ReadStreamResponse]  # type: ignore[assignment]
@@ -86,9 +89,10 @@ class QueueServiceAsyncStub(QueueServiceStub):
     Errors: INVALID_ATTRIBUTE, CURSOR_EXPIRED.
     May be called by: orchestration, sip_cluster, call_state, front_end, agent_state.
     """
-    ReadSlots: _aio.UnaryStreamMultiCallable[_queue_service_pb2.ReadSlotsRequest, _queue_service_pb2.ReadSlotsResponse]  # type: ignore[assignment]
-    """Streams the events of slots of a family, each slot from its cursor on, then follows.
-    Errors: INVALID_ATTRIBUTE, CURSOR_EXPIRED.
+    ReadSlots: _aio.StreamStreamMultiCallable[_queue_service_pb2.ReadSlotsRequest, _queue_service_pb2.ReadSlotsResponse]  # type: ignore[assignment]
+    """Streams the events of slots of a family, each slot from its cursor on, then follows. Further requests add and remove
+    slots. A cursor older than what is kept is told in the slot's next batch and does not end the stream.
+    Errors: INVALID_ATTRIBUTE.
     May be called by: call_state, agent_state, orchestration, tenant, front_end.
     """
     Enqueue: _aio.UnaryUnaryMultiCallable[_queue_service_pb2.EnqueueRequest, _queue_service_pb2.EnqueueResponse]  # type: ignore[assignment]
@@ -108,8 +112,8 @@ class QueueServiceAsyncStub(QueueServiceStub):
     """
     CloseStream: _aio.UnaryUnaryMultiCallable[_queue_service_pb2.CloseStreamRequest, _queue_service_pb2.CloseStreamResponse]  # type: ignore[assignment]
     """Ends a stream: it is kept for the retention time, then removed.
-    Errors: INVALID_ATTRIBUTE.
-    May be called by: sip_cluster.
+    Errors: INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE.
+    May be called by: sip_cluster, call_state.
     """
 
 class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -123,7 +127,8 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_queue_service_pb2.PublishResponse], _abc.AsyncIterator[_queue_service_pb2.PublishResponse]]:
         """Appends events. Each is accepted only as the next of its stream, under an epoch not below the stream's; one already
         there is acknowledged again. Results come in the order of the events, batches may be pipelined.
-        Errors of an event (in its result): SEQUENCE_GAP, STALE_EPOCH, INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE, QUEUE_FULL.
+        Errors of an event (in its result): SEQUENCE_GAP, STALE_EPOCH, ALREADY_EXISTS (another event has this place in the
+        stream), INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE, QUEUE_FULL.
         May be called by: sip_cluster, agent_state, call_state.
         """
 
@@ -141,11 +146,12 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ReadSlots(
         self,
-        request: _queue_service_pb2.ReadSlotsRequest,
+        request_iterator: _MaybeAsyncIterator[_queue_service_pb2.ReadSlotsRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_queue_service_pb2.ReadSlotsResponse], _abc.AsyncIterator[_queue_service_pb2.ReadSlotsResponse]]:
-        """Streams the events of slots of a family, each slot from its cursor on, then follows.
-        Errors: INVALID_ATTRIBUTE, CURSOR_EXPIRED.
+        """Streams the events of slots of a family, each slot from its cursor on, then follows. Further requests add and remove
+        slots. A cursor older than what is kept is told in the slot's next batch and does not end the stream.
+        Errors: INVALID_ATTRIBUTE.
         May be called by: call_state, agent_state, orchestration, tenant, front_end.
         """
 
@@ -189,8 +195,8 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_queue_service_pb2.CloseStreamResponse, _abc.Awaitable[_queue_service_pb2.CloseStreamResponse]]:
         """Ends a stream: it is kept for the retention time, then removed.
-        Errors: INVALID_ATTRIBUTE.
-        May be called by: sip_cluster.
+        Errors: INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE.
+        May be called by: sip_cluster, call_state.
         """
 
 def add_QueueServiceServicer_to_server(servicer: QueueServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
