@@ -1,0 +1,360 @@
+"""Document -> JavaScript, once per version.
+
+The result is one expression: a function that takes the runtime's `$scxml` and returns the machine's
+tables. Everything that follows from the structure alone is worked out here (document order, domains of
+transitions); the runtime only walks tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from services.orchestration.scxml import document as doc
+from services.orchestration.scxml import parser, rules
+from services.orchestration.scxml.ecmascript import (
+    RESERVED_PREFIX,
+    SYSTEM_VARIABLES,
+    checker,
+    is_name,
+    literal,
+)
+from services.orchestration.scxml.loading import Loader, Resolve
+from services.orchestration.scxml.problems import Problem, Report
+from services.orchestration.scxml.reader import read
+from services.orchestration.scxml.statements import StatementWriter
+from services.orchestration.scxml.writer import Writer
+
+COMPILER_VERSION = "1"
+"""Raised whenever generated code, runtime or snapshots change incompatibly."""
+
+COMPOUND, PARALLEL, ATOMIC, FINAL, HISTORY = 1, 2, 3, 4, 5  # as in runtime.js
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledTransition:
+    """What a trace says about a transition."""
+
+    source: str
+    event: str
+    targets: tuple[str, ...]
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledScript:
+    text: str
+    at: int
+    """Number of its position in the machine's table."""
+    problem: str = ""
+    """Why it cannot run (a syntax error); it raises error.execution then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """One version of a document, ready to run. Plain data: it survives `to_json` and `from_json`."""
+
+    name: str
+    url: str
+    source_hash: str
+    """SHA-256 over the document and every part that was loaded with it."""
+    compiler_version: str
+    javascript: str
+    source_map: str
+    scripts: tuple[CompiledScript, ...]
+    states: tuple[str, ...]
+    """State ids by index."""
+    transitions: tuple[CompiledTransition, ...]
+    positions: tuple[tuple[Any, ...], ...]
+    """[line, column, element, file?] by number."""
+    parts: dict[str, str]
+    """Address -> SHA-256 of everything loaded with the document."""
+    warnings: tuple[Problem, ...]
+    asks: bool
+    """Whether a step may stop with a query: the document mentions `_genesys` or addresses other sessions."""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Compiled:
+        body = json.loads(text)
+        body["scripts"] = tuple(CompiledScript(**item) for item in body["scripts"])
+        body["states"] = tuple(body["states"])
+        body["transitions"] = tuple(
+            CompiledTransition(**{**item, "targets": tuple(item["targets"])}) for item in body["transitions"]
+        )
+        body["positions"] = tuple(tuple(item) for item in body["positions"])
+        body["warnings"] = tuple(Problem(**item) for item in body["warnings"])
+        return cls(**body)
+
+
+def compile_document(text: bytes | str, *, url: str = "", resolve: Resolve | None = None) -> Compiled:
+    """Compile one document.
+
+    `url` is its own address, the base of everything relative; `resolve(address)` gives the bytes of
+    includes, scripts and data (OSError, LookupError or ValueError when it cannot); without it a document
+    that loads anything fails. Raises CompileError with every problem found.
+    """
+    report = Report()
+    loader = Loader(url, resolve, report)
+    root = loader.include(read(text))
+    document = parser.parse(root, loader, report)
+    tree = rules.Tree(document.root)
+    rules.check(document, tree, report)
+    _check_names(tree, report)
+    report.stop_on_errors()
+    return _Compiler(document, tree, report, loader, text).compile()
+
+
+def read_document(text: bytes | str, *, url: str = "", resolve: Resolve | None = None) -> doc.Document:
+    """The parsed and checked document, for tools that draw or analyse it."""
+    report = Report()
+    loader = Loader(url, resolve, report)
+    document = parser.parse(loader.include(read(text)), loader, report)
+    rules.check(document, rules.Tree(document.root), report)
+    report.stop_on_errors()
+    return document
+
+
+def _check_names(tree: rules.Tree, report: Report) -> None:
+    for state in tree.states:
+        for item in state.data:
+            if not is_name(item.id) or item.id.startswith(RESERVED_PREFIX):
+                report.error(item.at, "data-id", f"{item.id!r} is no legal variable name")
+            elif item.id in SYSTEM_VARIABLES:
+                report.error(item.at, "data-id", f"{item.id!r} is a system variable")
+
+
+class _Compiler:
+    def __init__(
+        self, document: doc.Document, tree: rules.Tree, report: Report, loader: Loader, text: bytes | str
+    ) -> None:
+        self.document = document
+        self.tree = tree
+        self.report = report
+        self.loader = loader
+        self.text = text
+        self.out = Writer()
+        data = {item.id for state in tree.states for item in state.data}
+        self.code = StatementWriter(self.out, report, data)
+        self.transitions: list[CompiledTransition] = []
+
+    def compile(self) -> Compiled:
+        scripts = tuple(self._global_script(script) for script in self.document.scripts)
+        with self.out.block("(function ($scxml) {", "})"):
+            with self.out.block("return {", "};"):
+                self.out.line(f"name: {literal(self.document.name)},")
+                self.out.line(f"late: {literal(self.document.late)},")
+                self._lexical(scripts)
+                with self.out.block("states: [", "],"):
+                    for number, state in enumerate(self.tree.states):
+                        self._state(number, state)
+                self._positions()
+            self._setters()
+        javascript = self.out.text()
+        return Compiled(
+            name=self.document.name,
+            url=self.loader.url,
+            source_hash=self._hash(),
+            compiler_version=COMPILER_VERSION,
+            javascript=javascript,
+            source_map=self.out.source_map(self.loader.url or "document.scxml"),
+            scripts=scripts,
+            states=tuple(state.id for state in self.tree.states),
+            transitions=tuple(self.transitions),
+            positions=tuple(tuple(item) for item in self.code.positions),
+            parts=dict(self.loader.parts),
+            warnings=tuple(sorted(self.report.warnings, key=lambda p: (p.file, p.line, p.column))),
+            asks=self.code.asks
+            or "_genesys" in javascript
+            or any("_genesys" in script.text for script in scripts),
+        )
+
+    def _hash(self) -> str:
+        digest = hashlib.sha256(self.text.encode() if isinstance(self.text, str) else self.text)
+        for address, part in sorted(self.loader.parts.items()):
+            digest.update(f"\n{address} {part}".encode())
+        return digest.hexdigest()
+
+    def _positions(self) -> None:
+        with self.out.block("positions: [", "],"):
+            for number, entry in enumerate(self.code.positions):
+                self.out.line(f"{literal(entry)}, // {number}")
+
+    def _setters(self) -> None:
+        for name, body, at in self.code.setters:
+            self.out.line(f"function {name}($scxml_v) {{ {body} }}", at)
+
+    def _global_script(self, script: doc.Script) -> CompiledScript:
+        problem = checker().script(script.code.text)
+        if problem:
+            message = f"<script>: {problem}; error.execution when the document starts"
+            self.report.warning(script.at, "ecmascript", message)
+        return CompiledScript(script.code.text, self.code.position(script.at, "script"), problem)
+
+    def _lexical(self, scripts: tuple[CompiledScript, ...]) -> None:
+        """Accessors for what scripts declare with let, const and class: no object holds those."""
+        names: dict[str, str] = {}
+        for script in scripts:
+            if not script.problem:
+                names |= checker().lexical(script.text)
+        with self.out.block("lexical: {", "},"):
+            for name, word in names.items():
+                read_ = f"get() {{ try {{ return {name}; }} catch (error) {{ return undefined; }} }}"
+                write = "null" if word == "const" else f"(v) => {{ {name} = v; }}"
+                self.out.line(f"{literal(name)}: {{ {read_}, set: {write} }},")
+
+    # -- states -------------------------------------------------------------------------------------
+
+    def _state(self, number: int, state: doc.State) -> None:
+        head = f"{{ // {number}: {state.kind} {state.id}"
+        with self.out.block(head, "},", state.at):
+            parent, last = self.tree.parents[number], self.tree.lasts[number]
+            kind = self._kind(number, state)
+            self.out.line(
+                f"index: {number}, id: {literal(state.id)}, kind: {kind}, parent: {parent}, last: {last},"
+            )
+            if state.kind == "history":
+                self.out.line(f"deep: {literal(state.deep)},")
+            if kind == COMPOUND:
+                self._initial(number, state)
+            for name, blocks in (("onentry", state.onentry), ("onexit", state.onexit)):
+                self._handlers(name, blocks)
+            if state.data:
+                with self.out.block("data: [", "],"):
+                    for item in state.data:
+                        self._data(item)
+            if state.transitions:
+                with self.out.block("transitions: [", "],"):
+                    for transition in state.transitions:
+                        self._transition(number, state, transition)
+            if state.invokes:
+                with self.out.block("invokes: [", "],"):
+                    for invoke in state.invokes:
+                        self._invoke(invoke)
+            if state.donedata:
+                self._donedata(state.donedata)
+
+    def _kind(self, number: int, state: doc.State) -> int:
+        if state.kind == "state":
+            return COMPOUND if self.tree.regions(number) else ATOMIC
+        return {"scxml": COMPOUND, "parallel": PARALLEL, "final": FINAL, "history": HISTORY}[state.kind]
+
+    def _initial(self, number: int, state: doc.State) -> None:
+        if state.initial is None:
+            first = self.tree.index[self.tree.regions(number)[0].id]
+            self.out.line(f"initial: {{ targets: [{first}], run: null }},")
+            return
+        targets = self._indexes(state.initial.targets)
+        with self.out.block(f"initial: {{ targets: {targets},", "},", state.initial.at):
+            self._function("run", state.initial.body)
+
+    def _indexes(self, targets: tuple[str, ...]) -> str:
+        return literal([self.tree.index[target] for target in targets])
+
+    def _function(self, name: str, body: tuple[doc.Statement, ...]) -> None:
+        if not body:
+            self.out.line(f"{name}: null,")
+            return
+        with self.out.block(f"{name}: function () {{", "},"):
+            self.code.block(body)
+
+    def _handlers(self, name: str, blocks: tuple[tuple[doc.Statement, ...], ...]) -> None:
+        blocks = tuple(block for block in blocks if block)
+        if not blocks:
+            return
+        with self.out.block(f"{name}: [", "],"):
+            for block in blocks:
+                with self.out.block("function () {", "},"):
+                    self.code.block(block)
+
+    def _data(self, item: doc.Data) -> None:
+        at = self.code.position(item.at, "data")
+        if item.failed_source:
+            init = f"function () {{ $scxml.fail({literal(item.failed_source)}); }}"
+        elif item.expr is not None:
+            init = f"function () {{ {item.id} = {self.code.expression(item.expr)}; }}"
+        elif item.inline is not None:
+            init = f"function () {{ {item.id} = {self.code.inline(item.inline)}; }}"
+        else:
+            init = "null"
+        self.out.line(f"{{ id: {literal(item.id)}, at: {at}, init: {init} }},", item.at)
+
+    def _transition(self, number: int, state: doc.State, item: doc.Transition) -> None:
+        at = self.code.position(item.at, "transition")
+        events = literal(list(item.events)) if item.events else "null"
+        cond = self.code.function(item.cond) if item.cond else "null"
+        head = f"{{ number: {len(self.transitions)}, at: {at}, events: {events}, cond: {cond},"
+        event = " ".join(item.events)
+        self.transitions.append(
+            CompiledTransition(state.id, event, item.targets, item.at.line, item.at.column)
+        )
+        with self.out.block(head, "},", item.at):
+            domain = self._domain(number, item)
+            known = "" if domain is None else f", domain: {domain}"
+            targets = self._indexes(item.targets)
+            self.out.line(f"targets: {targets}, internal: {literal(item.internal)}{known},")
+            self._function("run", item.body)
+
+    def _domain(self, number: int, item: doc.Transition) -> int | None:
+        """3.13 getTransitionDomain; None when there is no target or only run time can tell."""
+        targets = [self.tree.index[target] for target in item.targets]
+        if not targets or any(self.tree.states[target].kind == "history" for target in targets):
+            return None
+        compound = self.tree.is_compound(number)
+        if item.internal and compound and all(self.tree.within(target, number) for target in targets):
+            return number
+        for ancestor in self.tree.ancestors(number):
+            inside = all(self.tree.within(target, ancestor) for target in targets)
+            if inside and self.tree.is_compound(ancestor):
+                return ancestor
+        return 0
+
+    def _invoke(self, item: doc.Invoke) -> None:
+        at = self.code.position(item.at, "invoke")
+        members = []
+        for name in ("type", "src"):
+            if name in item.exprs:
+                members.append(f"{name}: {self.code.expression(item.exprs[name])}")
+            elif name in item.values:
+                members.append(f"{name}: {literal(item.values[name])}")
+        if "id" in item.values:
+            members.append(f"id: {literal(item.values['id'])}")
+        if item.idlocation:
+            members.append(f"idlocation: {self.code.setter(item.idlocation)}")
+        if item.namelist or item.params:
+            members.append(f"params: {self.code.params(item.namelist, item.params)}")
+        members += self.code.content(item.content)
+        with self.out.block(f"{{ at: {at}, autoforward: {literal(item.autoforward)},", "},", item.at):
+            self.out.line(f"arguments: function () {{ return {{ {', '.join(members)} }}; }},", item.at)
+            self._finalize(item)
+
+    def _finalize(self, item: doc.Invoke) -> None:
+        if item.finalize is None or item.finalize:
+            self._function("finalize", item.finalize or ())
+            return
+        # Empty: what came back under these names is assigned to where the values came from (6.5.2).
+        places = [(code.text, code) for code in item.namelist]
+        places += [(param.name, param.location) for param in item.params if param.location]
+        with self.out.block("finalize: function () {", "},"):
+            for name, code in places:
+                self.out.line(f"$scxml.bring({literal(name)}, {self.code.setter(code)});", code.at)
+
+    def _donedata(self, item: doc.DoneData) -> None:
+        if item.content is not None:
+            members = ", ".join(self.code.content(item.content))
+            at = self.code.position(item.at, "donedata")
+            body = f"content: function () {{ $scxml.at = {at}; return {{ {members} }}; }}"
+        else:
+            params = []
+            for param in item.params:
+                code = param.expr or param.location
+                if code is not None:
+                    at = self.code.position(param.at, "param")
+                    params.append(f"[{literal(param.name)}, {at}, {self.code.function(code)}]")
+            body = f"params: [{', '.join(params)}]"
+        self.out.line(f"donedata: {{ {body} }},", item.at)

@@ -1,0 +1,423 @@
+// Values: XML nodes, the tagged encoding of snapshots, the registry of declared functions.
+// Part of one function scope together with runtime.js.
+
+"use strict";
+
+const parseJson = JSON.parse;
+const toJson = JSON.stringify;
+const objectProto = Object.prototype;
+const arrayProto = Array.prototype;
+const mapProto = Map.prototype;
+const setProto = Set.prototype;
+const dateProto = Date.prototype;
+const regexpProto = RegExp.prototype;
+const getProto = Object.getPrototypeOf;
+const isArray = Array.isArray;
+const has = (object, key) => objectProto.hasOwnProperty.call(object, key);
+
+// ---- XML nodes: the part of DOM that data models use -------------------------------------------------
+
+class XmlNode {
+  constructor(parent) {
+    this.parentNode = parent;
+  }
+  get nextSibling() {
+    return sibling(this, 1);
+  }
+  get previousSibling() {
+    return sibling(this, -1);
+  }
+}
+
+function sibling(node, step) {
+  const all = node.parentNode ? node.parentNode.childNodes : [];
+  return all[all.indexOf(node) + step] || null;
+}
+
+class XmlText extends XmlNode {
+  constructor(text, parent) {
+    super(parent);
+    this.data = text;
+  }
+  get nodeType() {
+    return 3;
+  }
+  get nodeName() {
+    return "#text";
+  }
+  get nodeValue() {
+    return this.data;
+  }
+  get textContent() {
+    return this.data;
+  }
+  toJSON() {
+    return this.data;
+  }
+}
+
+class XmlElement extends XmlNode {
+  constructor(tree, parent) {
+    super(parent);
+    this.tagName = tree[0];
+    this.attributeMap = Object.assign({}, tree[1]);
+    this.namespaceURI = tree[3] || null;
+    this.childNodes = tree[2].map((child) =>
+      typeof child === "string" ? new XmlText(child, this) : new XmlElement(child, this));
+  }
+  get nodeType() {
+    return 1;
+  }
+  get nodeName() {
+    return this.tagName;
+  }
+  get nodeValue() {
+    return null;
+  }
+  get localName() {
+    return this.tagName.slice(this.tagName.indexOf(":") + 1);
+  }
+  get documentElement() {
+    return this;
+  }
+  get ownerDocument() {
+    return this.parentNode ? this.parentNode.ownerDocument : this;
+  }
+  get children() {
+    return this.childNodes.filter((child) => child.nodeType === 1);
+  }
+  get firstChild() {
+    return this.childNodes[0] || null;
+  }
+  get lastChild() {
+    return this.childNodes[this.childNodes.length - 1] || null;
+  }
+  get firstElementChild() {
+    return this.children[0] || null;
+  }
+  get attributes() {
+    return Object.keys(this.attributeMap).map((name) => ({ name, value: this.attributeMap[name] }));
+  }
+  get textContent() {
+    return this.childNodes.map((child) => child.textContent).join("");
+  }
+  hasChildNodes() {
+    return this.childNodes.length > 0;
+  }
+  hasAttribute(name) {
+    return has(this.attributeMap, name);
+  }
+  getAttribute(name) {
+    return has(this.attributeMap, name) ? this.attributeMap[name] : null;
+  }
+  setAttribute(name, value) {
+    this.attributeMap[name] = String(value);
+  }
+  removeAttribute(name) {
+    delete this.attributeMap[name];
+  }
+  getElementsByTagName(name) {
+    const found = [];
+    for (const child of this.childNodes) {
+      if (child.nodeType !== 1) continue;
+      if (name === "*" || child.tagName === name || child.localName === name) found.push(child);
+      found.push(...child.getElementsByTagName(name));
+    }
+    return found;
+  }
+  appendChild(node) {
+    if (node.parentNode) node.parentNode.removeChild(node);
+    node.parentNode = this;
+    this.childNodes.push(node);
+    return node;
+  }
+  removeChild(node) {
+    const index = this.childNodes.indexOf(node);
+    if (index < 0) throw new Error("removeChild: not a child of this element");
+    this.childNodes.splice(index, 1);
+    node.parentNode = null;
+    return node;
+  }
+  tree() {
+    const children = this.childNodes.map((child) => (child.nodeType === 1 ? child.tree() : child.data));
+    const tree = [this.tagName, Object.assign({}, this.attributeMap), children];
+    if (this.namespaceURI) tree.push(this.namespaceURI);
+    return tree;
+  }
+  toJSON() {
+    return { $xml: this.tree() };
+  }
+}
+
+// A plain copy, as a message to somebody else has it: JSON, with XML as {$xml: tree}.
+function plain(value) {
+  if (value === null || typeof value !== "object") {
+    return typeof value === "function" || typeof value === "symbol" ? undefined : value;
+  }
+  return parseJson(toJson(value));
+}
+
+// The inverse for what comes in: {$xml: tree} becomes a node.
+function revive(value) {
+  if (value === null || typeof value !== "object") return value;
+  if (isArray(value)) return value.map(revive);
+  if (isArray(value.$xml)) return new XmlElement(value.$xml, null);
+  for (const key of Object.keys(value)) value[key] = revive(value[key]);
+  return value;
+}
+
+// ---- declared functions: known by the path under which they were declared -----------------------------
+
+class Registry {
+  constructor() {
+    this.paths = new Map(); // function -> path
+    this.functions = new Map(); // path -> function
+  }
+  // Register every function that hangs below a variable, through plain objects and prototypes.
+  walk(name, value) {
+    const seen = new Set();
+    const visit = (path, item, depth) => {
+      if (item === null || (typeof item !== "object" && typeof item !== "function")) return;
+      if (seen.has(item) || depth > 6 || seen.size > 20000) return;
+      seen.add(item);
+      if (typeof item === "function") {
+        if (!this.paths.has(item)) this.paths.set(item, path);
+        this.functions.set(path, item);
+      }
+      for (const key of Object.keys(item)) {
+        const property = Object.getOwnPropertyDescriptor(item, key);
+        if (property && "value" in property) visit(path + "." + key, property.value, depth + 1);
+      }
+    };
+    visit(name, value, 0);
+  }
+}
+
+// ---- tagged encoding -------------------------------------------------------------------------------------
+// Plain JSON stays itself. {"$": tag, …} stands for the rest; an object with an own key "$" is itself tagged.
+
+class Encoder {
+  constructor(registry, lost) {
+    this.registry = registry;
+    this.lost = lost;
+    this.seen = new Map(); // object -> {holder, key} of its first place, or its number once shared
+    this.shared = 0;
+  }
+  encode(value, holder, key, path) {
+    switch (typeof value) {
+      case "string":
+      case "boolean":
+        return value;
+      case "number":
+        return Number.isFinite(value) && !Object.is(value, -0) ? value : { $: "number", v: numberName(value) };
+      case "undefined":
+        return { $: "undefined" };
+      case "bigint":
+        return { $: "bigint", v: String(value) };
+      case "function":
+        return this.encodeFunction(value, path);
+      case "symbol":
+        this.lost.push(path + ": a symbol");
+        return { $: "undefined" };
+    }
+    return value === null ? null : this.encodeObject(value, holder, key, path);
+  }
+  encodeFunction(value, path) {
+    const declared = this.registry.paths.get(value);
+    if (declared !== undefined) return { $: "function", v: declared };
+    const source = Function.prototype.toString.call(value);
+    if (source.includes("[native code]")) {
+      this.lost.push(path + ": a native or bound function");
+      return { $: "undefined" };
+    }
+    this.lost.push(path + ": a function made at run time is kept by its text only");
+    return { $: "source", v: source };
+  }
+  encodeObject(value, holder, key, path) {
+    const before = this.seen.get(value);
+    if (before !== undefined) {
+      if (before.number === 0) {
+        before.number = ++this.shared;
+        before.holder[before.key] = { $: "def", n: before.number, v: before.holder[before.key] };
+      }
+      return { $: "ref", n: before.number };
+    }
+    const place = { holder, key, number: 0 };
+    this.seen.set(value, place);
+    const proto = getProto(value);
+    if (proto === arrayProto) return this.encodeArray(value, place, path);
+    if (proto === objectProto) return this.encodePlain(value, place, path);
+    return this.encodeSpecial(value, proto, place, path);
+  }
+  // Children are put into the node before it is complete, so that a cycle can wrap it in its own parent.
+  put(place, node) {
+    place.holder[place.key] = node;
+    return node;
+  }
+  encodeArray(value, place, path) {
+    const dense = Object.keys(value).length === value.length;
+    if (!dense) return this.encodeSparse(value, place, path);
+    const node = this.put(place, new Array(value.length));
+    for (let i = 0; i < value.length; i++) node[i] = this.encode(value[i], node, i, path + "." + i);
+    return place.holder[place.key];
+  }
+  encodeSparse(value, place, path) {
+    const items = {};
+    this.put(place, { $: "array", n: value.length, v: items });
+    this.encodeKeys(value, items, path);
+    return place.holder[place.key];
+  }
+  encodePlain(value, place, path) {
+    if (has(value, "$")) {
+      const inner = {};
+      this.put(place, { $: "object", v: inner });
+      this.encodeKeys(value, inner, path);
+    } else {
+      this.encodeKeys(value, this.put(place, {}), path);
+    }
+    return place.holder[place.key];
+  }
+  encodeKeys(value, node, path) {
+    for (const key of Object.keys(value)) {
+      const property = Object.getOwnPropertyDescriptor(value, key);
+      if ("value" in property) set(node, key, this.encode(property.value, node, key, path + "." + key));
+      else this.lost.push(path + "." + key + ": an accessor");
+    }
+  }
+  encodeSpecial(value, proto, place, path) {
+    if (proto === dateProto) {
+      const time = dateProto.getTime.call(value);
+      return this.put(place, { $: "date", v: Number.isNaN(time) ? null : time });
+    }
+    if (proto === regexpProto) {
+      return this.put(place, { $: "regexp", v: [value.source, value.flags], i: value.lastIndex });
+    }
+    if (proto === mapProto || proto === setProto) {
+      const items = [];
+      this.put(place, { $: proto === mapProto ? "map" : "set", v: items });
+      const flat = proto === mapProto ? [...value].flat() : [...value];
+      flat.forEach((item, i) => (items[i] = this.encode(item, items, i, path + "." + i)));
+      return place.holder[place.key];
+    }
+    if (value instanceof XmlElement) return this.encodeXml(value, place, path);
+    return this.encodeInstance(value, proto, place, path);
+  }
+  encodeXml(value, place, path) {
+    if (value.parentNode) this.lost.push(path + ": an XML node is kept without its parent");
+    return this.put(place, { $: "xml", v: value.tree() });
+  }
+  encodeInstance(value, proto, place, path) {
+    const inner = {};
+    const maker = proto !== null && has(proto, "constructor") ? proto.constructor : null;
+    const declared = typeof maker === "function" ? this.registry.paths.get(maker) : undefined;
+    if (declared !== undefined && maker.prototype === proto) {
+      this.put(place, { $: "instance", c: declared, v: inner });
+    } else if (value instanceof Error) {
+      this.put(place, { $: "error", c: String(value.name), m: String(value.message), v: inner });
+    } else if (proto === null) {
+      this.put(place, { $: "bare", v: inner });
+    } else {
+      this.lost.push(path + ": an instance of an undeclared class is kept as a plain object");
+      this.put(place, { $: "object", v: inner });
+    }
+    this.encodeKeys(value, inner, path);
+    return place.holder[place.key];
+  }
+}
+
+function numberName(value) {
+  return Object.is(value, -0) ? "-0" : String(value);
+}
+
+function set(object, key, value) {
+  if (key === "__proto__") {
+    Object.defineProperty(object, key, { value, writable: true, enumerable: true, configurable: true });
+  } else {
+    object[key] = value;
+  }
+}
+
+class Decoder {
+  // known: a Registry; missing(path) is told of functions that are not declared; without it they are undefined
+  constructor(known, missing) {
+    this.known = known;
+    this.missing = missing;
+    this.numbered = new Map();
+  }
+  decode(node) {
+    return this.node(node, 0);
+  }
+  node(node, number) {
+    if (node === null || typeof node !== "object") return node;
+    if (isArray(node)) return this.fill(this.note([], number), node);
+    if (!has(node, "$")) return this.fill(this.note({}, number), node);
+    return this.tagged(node, number);
+  }
+  note(value, number) {
+    if (number) this.numbered.set(number, value);
+    return value;
+  }
+  fill(target, node) {
+    for (const key of Object.keys(node)) set(target, key, this.node(node[key], 0));
+    return target;
+  }
+  tagged(node, number) {
+    switch (node.$) {
+      case "def":
+        return this.node(node.v, node.n);
+      case "ref":
+        return this.numbered.get(node.n);
+      case "undefined":
+        return undefined;
+      case "number":
+        return Number(node.v);
+      case "bigint":
+        return BigInt(node.v);
+      case "date":
+        return this.note(new Date(node.v === null ? NaN : node.v), number);
+      case "regexp":
+        return this.note(Object.assign(new RegExp(node.v[0], node.v[1]), { lastIndex: node.i }), number);
+      case "object":
+        return this.fill(this.note({}, number), node.v);
+      case "bare":
+        return this.fill(this.note(Object.create(null), number), node.v);
+      case "array":
+        return this.fill(this.note(new Array(node.n), number), node.v);
+      case "xml":
+        return this.note(new XmlElement(node.v, null), number);
+      case "map":
+      case "set":
+        return this.collection(node, number);
+      case "function":
+        return this.declared(node.v);
+      case "source":
+        return this.missing === null ? undefined : (0, eval)("(" + node.v + ")");
+      case "instance":
+        return this.instance(node, number);
+      case "error":
+        return this.fill(this.note(makeError(node), number), node.v);
+    }
+    throw new Error("unknown tag " + node.$);
+  }
+  collection(node, number) {
+    const made = this.note(node.$ === "map" ? new Map() : new Set(), number);
+    if (node.$ === "set") node.v.forEach((item) => made.add(this.node(item, 0)));
+    else for (let i = 0; i < node.v.length; i += 2) made.set(this.node(node.v[i], 0), this.node(node.v[i + 1], 0));
+    return made;
+  }
+  declared(path) {
+    const found = this.known.functions.get(path);
+    if (found === undefined && this.missing !== null) this.missing(path);
+    return found;
+  }
+  instance(node, number) {
+    const maker = this.declared(node.c);
+    const made = Object.create(maker === undefined ? objectProto : maker.prototype);
+    return this.fill(this.note(made, number), node.v);
+  }
+}
+
+function makeError(node) {
+  const kinds = { TypeError, RangeError, ReferenceError, SyntaxError, EvalError, URIError };
+  return new (has(kinds, node.c) ? kinds[node.c] : Error)(node.m);
+}
