@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from contextvars import ContextVar
+from typing import Any
+
+from mesh.pipeline import Call, Stage
 
 DEFAULT_UNARY_S = 2.0
 """Timeout of a unary call whose caller gave none, seconds."""
 
 MISSING_CAP_S = 10.0
 """Time a unary request may take whose caller sent no deadline, seconds."""
+
+_FOREVER_S = 10 * 365 * 86400.0
 
 _expires: ContextVar[float | None] = ContextVar("voicemesh_deadline", default=None)
 
@@ -55,3 +61,23 @@ def unbounded() -> Iterator[None]:
 def begin(seconds_left: float | None) -> None:
     """Sets the deadline of the request that the present task serves (the server interceptor calls this)."""
     _expires.set(None if seconds_left is None else time.monotonic() + seconds_left)
+
+
+class Deadlines(Stage):
+    """Takes over the caller's deadline. A unary response whose caller gave none may take `cap` seconds."""
+
+    def __init__(self, cap: float = MISSING_CAP_S) -> None:
+        self._cap = cap
+
+    def around(self, call: Call) -> AbstractAsyncContextManager[Any] | None:
+        """Sets the deadline of the task; the time limit only where the caller set none."""
+        left = call.context.time_remaining()
+        unlimited = left is None or left > _FOREVER_S
+        if not unlimited:
+            begin(left)
+            return None
+        if call.method.response_streaming or call.method.request_streaming:
+            begin(None)
+            return None
+        begin(self._cap)
+        return asyncio.timeout(self._cap)

@@ -23,6 +23,7 @@ from voice.error.v1 import detail_pb2
 from voice.error.v1.reason_pb2 import Reason
 
 from mesh.error_table import STATUS_SLI, TABLE, Row, Sli
+from mesh.metadata import ENVOY_REASON_KEY, STATUS_KEY
 
 __all__ = [
     "DETAIL_MESSAGES",
@@ -42,10 +43,6 @@ __all__ = [
 
 DOMAIN = "voicemesh"
 """google.rpc.ErrorInfo.domain of every failure."""
-STATUS_KEY = "grpc-status-details-bin"
-"""Trailing metadata key of google.rpc.Status."""
-ENVOY_REASON_KEY = "x-voicemesh-reason"
-"""Header by which a sidecar says why it answered itself (mesh/envoy)."""
 MAX_MESSAGE = 1024
 """Longest error text put on the wire, characters."""
 

@@ -12,71 +12,265 @@ if __name__ == "__main__":
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+import asyncio
+import faulthandler
+import gc
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from functools import cached_property
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 import redis.asyncio
-from structlog.typing import FilteringBoundLogger
+import uvloop
+from voice.mesh.v1.node_pb2 import NodeRecord, NodeState
+from voice.mesh.v1.node_service_pb2_grpc import add_NodeServiceServicer_to_server
 
-from mesh.settings import MeshSettings
+from mesh.connections import Connections, needed
+from mesh.deadline import Deadlines
+from mesh.etcd import Etcd
+from mesh.health import Check, Health
+from mesh.lag import LoopLag
+from mesh.node_service import NodeRpc, SlotsOf
+from mesh.ownership import Membership, boottime_ns
+from mesh.pipeline import Pipeline
+from mesh.server import NodeServer
+from mesh.settings import MeshSettings, SettingsError
+from mesh.supervision import Supervisor
+from mesh.telemetry import logs, process
+from mesh.telemetry.http import MetricsServer
 from mesh.telemetry.metrics import Metrics
-
-if TYPE_CHECKING:
-    from mesh.etcd import Etcd
-    from mesh.ownership import Membership
+from mesh.telemetry.rpc import SentCalls, ServedCalls
+from mesh.tenancy import Tenancy
+from mesh.translation import Translation
 
 S = TypeVar("S")
-Check = Callable[[], Awaitable[bool]]
-Coroutine = Callable[[], Awaitable[None]]
+Hook = Callable[[], Awaitable[None]]
+
+JOIN_TIMEOUT_S = 30.0
+"""Time to take the lease when starting, seconds."""
+FLIGHT_GRACE_S = 2.0
+"""Time calls in flight have to finish once the server has stopped accepting, seconds."""
+CLOSE_TIMEOUT_S = 2.0
+"""Time to revoke the lease, and for each connection to close, seconds."""
 
 
 class Service:
     """One per process, made by `main` and given to the service's `build`, which adds what the process is."""
 
-    settings: MeshSettings
-    incarnation: str
-    """"<node>.<8 hex digits>", new at each start."""
-    metrics: Metrics
-    log: FilteringBoundLogger
-    etcd: Etcd
-    """Client of the ownership cluster; made and made a dependency on first use."""
-    etcd_config: Etcd
-    """Client of the configuration cluster; the same object when both settings name one cluster."""
-    redis: redis.asyncio.Redis
-    """Client with decode_responses off; made and made a dependency on first use."""
-    channel: grpc.aio.Channel
-    """The one channel to our own sidecar's egress; made on first use, connected on the first call."""
-    membership: Membership
-    """Our lease and node record; announced when the service starts, SERVING when all dependencies are up."""
+    def __init__(self, settings: MeshSettings) -> None:
+        self.settings = settings
+        self.incarnation = settings.new_incarnation()
+        """"<node>.<8 hex digits>", new at each start."""
+        self.record = NodeRecord(
+            node=settings.node,
+            incarnation=self.incarnation,
+            service=settings.service,
+            version=settings.version,
+            zone=settings.zone,
+            address=settings.address,
+            capacity=settings.capacity,
+            state=NodeState.NODE_STATE_NOT_READY,
+        )
+        """What the node announces first. `build` may add to it (sip_address, tenants, record_format …)
+        before it uses `membership`."""
+        self.metrics = Metrics(settings.service)
+        self.log = logs.logger(settings.service)
+        self.draining = asyncio.Event()
+        """Set when the node begins to drain."""
+        self._supervisor = Supervisor(self.metrics)
+        self._health = Health(self.metrics, self._health_changed)
+        self._lag = LoopLag(self.metrics)
+        self._connections = Connections(settings, self._health, SentCalls(self.metrics))
+        self._metrics_server = MetricsServer(self.metrics.registry, self._healthz)
+        self._server = NodeServer(Pipeline(self._stages()))
+        self._slots: dict[str, SlotsOf] = {}
+        self._waiting: list[tuple[str, Hook]] = []
+        self._start_hooks: list[Hook] = []
+        self._drain_hooks: list[Hook] = []
+        self._stop_hooks: list[Hook] = []
+        self._started = False
+        self._joined = False
 
-    def add(self, add_to_server: Callable[[S, grpc.aio.Server], None], servicer: S) -> None:
-        """Serves a contract: add(add_XServicer_to_server, servicer). Before `run` only."""
+    def _stages(self) -> tuple[ServedCalls, Translation, Deadlines, Tenancy]:
+        tenancy = Tenancy(self.metrics, require_peer=self.settings.require_peer)
+        return ServedCalls(self.metrics), Translation(self.metrics), Deadlines(), tenancy
+
+    # -- what a process may use: made on first use
+    # ------------------------------------------------------------
+
+    @property
+    def etcd(self) -> Etcd:
+        """Client of the ownership cluster; a dependency from its first use on."""
+        return self._connections.etcd
+
+    @property
+    def etcd_config(self) -> Etcd:
+        """Client of the configuration cluster; the ownership client when both settings name one cluster."""
+        return self._connections.etcd_config
+
+    @property
+    def redis(self) -> redis.asyncio.Redis:
+        """Client of Redis, answers as bytes; a dependency from its first use on. A command may take 5 s."""
+        return self._connections.redis
+
+    @property
+    def channel(self) -> grpc.aio.Channel:
+        """The one channel to our own sidecar's egress; connected on the first call."""
+        return self._connections.channel
+
+    @cached_property
+    def membership(self) -> Membership:
+        """Our lease and node record: joined when the service starts, SERVING when all dependencies are up."""
+        return Membership(self.etcd, self.settings.region, self.record)
+
+    # -- what a process is
+    # ------------------------------------------------------------------------------------
+
+    def add(self, add_to_server: Callable[[S, Any], None], servicer: S) -> None:
+        """Serves a contract: add(add_XServicer_to_server, servicer). Before `start` only."""
+        self._server.add(add_to_server, servicer)
 
     def depends(self, name: str, check: Check) -> None:
         """Health by dependency: the node is SERVING only while every check returns True within a second.
-        Checked every half second; an exception counts as down and its text is the problem shown by
-        GetNode."""
+        Checked every half second, down at the second failure in a row; what a check raises is the problem
+        that GetNode shows."""
+        self._health.depends(name, check)
 
-    def background(self, name: str, start: Coroutine) -> None:
-        """A supervised task for the life of the process: when it raises, that is logged and counted and it
-        is started again after 0.1 s doubling to 5 s; when it returns it has finished. Cancelled after
-        drain. May be called at any time; before `run` it starts once the server listens."""
+    def background(self, name: str, run: Hook) -> None:
+        """A supervised task: when it raises, that is logged and counted and it is run again after 0.1 s,
+        doubling to 5 s; when it returns it has finished. Cancelled after drain. Before `start` it is kept
+        until the hooks of `on_start` are done; later it begins at once."""
+        if self._started:
+            self._supervisor.start(name, run)
+        else:
+            self._waiting.append((name, run))
 
-    def on_start(self, hook: Coroutine) -> None:
-        """Awaited once, in order, when the server listens and the node is announced, before it is SERVING.
-        An exception ends the process with exit code 1."""
+    def on_start(self, hook: Hook) -> None:
+        """Awaited once, in order, when the server listens and the node is announced, before it is SERVING. An
+        exception ends the process with exit code 1."""
+        self._start_hooks.append(hook)
 
-    def on_drain(self, hook: Coroutine) -> None:
-        """Awaited at SIGTERM, in order, after the node is announced DRAINING and before the server stops
-        accepting: hand slots over, flush. All of it has `settings.drain_seconds`."""
+    def on_drain(self, hook: Hook) -> None:
+        """Awaited at SIGTERM, in order, when the node is announced DRAINING and before its slots are handed
+        over: finish or hand on what it carries. All of drain has `settings.drain_seconds`."""
+        self._drain_hooks.append(hook)
 
-    def owned_slots(self, family: str, slots: Callable[[], Sequence[tuple[str, int]]]) -> None:
-        """Where GetNode reads the slots of a family: (slot, epoch) pairs."""
+    def on_stop(self, hook: Hook) -> None:
+        """Awaited last, in order, when the server has stopped: close what was opened. Also after a failed
+        start."""
+        self._stop_hooks.append(hook)
+
+    def owned_slots(self, family: str, owned: SlotsOf) -> None:
+        """Where GetNode reads the slots of a family: owned_slots("sip", lambda: slots.owned)."""
+        self._slots[family] = owned
+
+    # -- its life
+    # ---------------------------------------------------------------------------------------------
+
+    @property
+    def metrics_port(self) -> int:
+        """The port of /metrics, once started."""
+        return self._metrics_server.port
 
     async def run(self) -> int:
-        """Serves until SIGTERM or SIGINT, drains, returns the exit code (0 after a clean drain)."""
-        raise NotImplementedError
+        """Serves until SIGTERM or SIGINT, drains, returns the exit code: 0 after a clean drain, 1
+        otherwise."""
+        asked = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, asked.set)
+        try:
+            await self.start()
+        except Exception as error:
+            self.log.error("could not start", exc_info=error)
+            await self._close()
+            return 1
+        await asked.wait()
+        return 0 if await self.drain() else 1
+
+    async def start(self) -> None:
+        """Listens, joins the mesh, runs the start hooks and begins background work."""
+        settings = self.settings
+        self.add(add_NodeServiceServicer_to_server, self._node_rpc())
+        await self._server.start(needed(settings.listen, "VOICEMESH_LISTEN"))
+        await self._metrics_server.start(settings.bind_ip, settings.metrics_port)
+        if settings.etcd:
+            await self.membership.join(JOIN_TIMEOUT_S)
+            self._joined = True
+        for hook in self._start_hooks:
+            await hook()
+        self._started = True
+        for name, run in self._waiting:
+            self._supervisor.start(name, run)
+        self._supervisor.start("loop lag", self._lag.watch)
+        self._supervisor.start("health", self._health.watch)
+        self.log.info("started", incarnation=self.incarnation, contracts=self._server.contracts)
+
+    async def drain(self) -> bool:
+        """Announces DRAINING, runs the drain hooks, hands slots over, stops accepting, finishes what is in
+        flight and closes. True when all of it went well within `settings.drain_seconds`."""
+        self.log.info("draining")
+        self.draining.set()
+        clean = True
+        try:
+            async with asyncio.timeout(self.settings.drain_seconds):
+                await self._server.set_serving(False)
+                await self._hand_over()
+        except Exception as error:
+            self.log.error("drain did not finish", exc_info=error)
+            clean = False
+        return await self._close() and clean
+
+    async def _hand_over(self) -> None:
+        if self._joined:
+            self.membership.announce(state=NodeState.NODE_STATE_DRAINING)
+        for hook in self._drain_hooks:
+            await hook()
+        if self._joined:
+            await self.membership.drain(self.settings.drain_seconds)
+
+    async def _close(self) -> bool:
+        await self._server.stop(FLIGHT_GRACE_S)
+        await self._supervisor.stop()
+        leave = (self.membership.leave,) if self._joined else ()
+        clean = True
+        for hook in (*self._stop_hooks, *leave, *self._connections.closers, self._metrics_server.stop):
+            try:
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await hook()
+            except Exception as error:
+                self.log.error("did not close cleanly", exc_info=error)
+                clean = False
+        self.log.info("stopped", clean=clean)
+        return clean
+
+    # -- what it says of itself
+    # -------------------------------------------------------------------------------
+
+    async def _health_changed(self, healthy: bool) -> None:
+        if self.draining.is_set():
+            return
+        await self._server.set_serving(healthy)
+        if self._joined:
+            state = NodeState.NODE_STATE_SERVING if healthy else NodeState.NODE_STATE_NOT_READY
+            self.membership.announce(state=state)
+        self.log.info("serving" if healthy else "not serving")
+
+    def _healthz(self) -> tuple[bool, dict[str, Any]]:
+        down = {d.name: d.problem for d in self._health.dependencies if not d.up}
+        serving = self._started and not down and not self.draining.is_set()
+        return serving, {"node": self.incarnation, "serving": serving, "down": down}
+
+    def _node_rpc(self) -> NodeRpc:
+        def record() -> NodeRecord:
+            return self.membership.record if self._joined else self.record
+
+        def lease_left_ms() -> int:
+            return max(0, (self.membership.deadline_ns() - boottime_ns()) // 1_000_000) if self._joined else 0
+
+        return NodeRpc(record, self._health, self._slots, lease_left_ms)
 
 
 def main(build: Callable[[Service], Awaitable[None]], *, name: str) -> NoReturn:
@@ -84,4 +278,23 @@ def main(build: Callable[[Service], Awaitable[None]], *, name: str) -> NoReturn:
 
     Exit codes: 0 drained, 1 failed to start or to drain, 2 wrong settings (each problem on standard error).
     """
-    raise NotImplementedError
+    faulthandler.enable()
+    try:
+        settings = MeshSettings.from_env(name)
+        telemetry = process.begin(settings)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            code = runner.run(_live(build, settings))
+    except SettingsError as error:
+        for problem in error.problems:
+            sys.stderr.write(f"{name}: {problem}\n")
+        sys.exit(2)
+    telemetry.close()
+    sys.exit(code)
+
+
+async def _live(build: Callable[[Service], Awaitable[None]], settings: MeshSettings) -> int:
+    service = Service(settings)
+    await build(service)
+    gc.collect()
+    gc.freeze()
+    return await service.run()

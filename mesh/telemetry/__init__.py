@@ -7,9 +7,9 @@ telemetry.ladder("event", text="EventRinging", to="call_state")
 calls = service.metrics.counter("calls_created_total", "Calls created", ["tenant"])
 """
 
-from mesh.telemetry.ladder import ladder
 from mesh.telemetry.logs import bound, logger, redacted
 from mesh.telemetry.metrics import Metrics
+from mesh.telemetry.steps import ladder
 from mesh.telemetry.tracing import continued, current_traceparent, new_traceparent, trace_id
 
 __all__ = [

@@ -15,9 +15,11 @@ from contextlib import contextmanager
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
 
-TRACEPARENT = "traceparent"
 _FORM = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 
@@ -67,9 +69,44 @@ def trace_id() -> str:
     return f"{context.trace_id:032x}" if context.is_valid else ""
 
 
-def enter(context: SpanContext) -> None:
-    """Makes `context` the present span for the rest of this task."""
-    otel_context.attach(trace.set_span_in_context(NonRecordingSpan(context)))
+class Recorder:
+    """Records spans for an exporter (any of OpenTelemetry's). One per process; `close` sends what is left."""
+
+    def __init__(self, exporter: SpanExporter, *, service: str, node: str) -> None:
+        resource = Resource.create({"service.name": service, "service.instance.id": node})
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._tracer = self._provider.get_tracer("voicemesh")
+
+    def start(self, name: str, parent: SpanContext | None, kind: SpanKind) -> Span:
+        """A recording span in the parent's trace, or in a new one."""
+        context = otel_context.Context()
+        if parent is not None:
+            context = trace.set_span_in_context(NonRecordingSpan(parent), context)
+        return self._tracer.start_span(name, context, kind)
+
+    def close(self) -> None:
+        """Exports the spans not exported yet; blocks for as long as the exporter does."""
+        self._provider.shutdown()
+
+
+class _Recording:
+    recorder: Recorder | None = None
+
+
+def record_with(recorder: Recorder | None) -> None:
+    """Spans of this process are recorded by `recorder` from now on; None: identifiers only."""
+    _Recording.recorder = recorder
+
+
+def begin_span(name: str, traceparent: str, kind: SpanKind) -> Span:
+    """Starts a span below `traceparent` (a new trace when that is empty or malformed) and makes it the
+    present one for the rest of this task."""
+    parent = parse_traceparent(traceparent)
+    recorder = _Recording.recorder
+    span = recorder.start(name, parent, kind) if recorder else NonRecordingSpan(new_span_context(parent))
+    otel_context.attach(trace.set_span_in_context(span))
+    return span
 
 
 @contextmanager

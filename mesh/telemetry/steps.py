@@ -33,6 +33,16 @@ def enabled() -> bool:
     return _Writer.stream is not None
 
 
+def node() -> str:
+    """The node that records are written for."""
+    return _Writer.node
+
+
+def call_known() -> bool:
+    """Whether what is done now belongs to a trace or a call."""
+    return bool(bound_fields().get("call_thread_id") or trace_id())
+
+
 def ladder(
     kind: Kind,
     text: str = "",

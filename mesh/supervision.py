@@ -1,0 +1,64 @@
+"""Background tasks that are looked after: a failure is logged, counted and tried again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from mesh import deadline
+from mesh.telemetry.logs import logger
+from mesh.telemetry.metrics import Metrics
+
+FIRST_PAUSE_S = 0.1
+"""Pause after the first failure, seconds; doubled at each further one."""
+LONGEST_PAUSE_S = 5.0
+"""Longest pause between attempts, seconds."""
+HEALTHY_AFTER_S = 30.0
+"""A task that ran this long begins again with the first pause when it fails."""
+
+log = logger("supervision")
+
+
+class Supervisor:
+    """Runs background tasks until `stop`."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._failures = metrics.counter(
+            "task_failures_total", "Failures of background tasks, each followed by a restart", ["task"]
+        )
+
+    @property
+    def running(self) -> Mapping[str, asyncio.Task[None]]:
+        """The tasks that have not finished, by name."""
+        return {name: task for name, task in self._tasks.items() if not task.done()}
+
+    def start(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Starts a task. ValueError when one of that name is running."""
+        if name in self.running:
+            raise ValueError(f"background task {name!r} is running already")
+        with deadline.unbounded():
+            self._tasks[name] = asyncio.create_task(self._keep(name, run), name=name)
+
+    async def stop(self) -> None:
+        """Cancels all tasks and waits for them."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        self._tasks.clear()
+
+    async def _keep(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        clock = asyncio.get_running_loop().time
+        pause = FIRST_PAUSE_S
+        while True:
+            started = clock()
+            try:
+                await run()
+                return
+            except Exception as error:
+                self._failures.labels(name).inc()
+                log.error("background task failed", task=name, pause_s=pause, exc_info=error)
+            if clock() - started >= HEALTHY_AFTER_S:
+                pause = FIRST_PAUSE_S
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_S)
