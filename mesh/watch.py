@@ -1,14 +1,42 @@
-"""Watching a prefix of etcd without ever missing a change: snapshot, resume, compaction, replaced store,
-liveness."""
+"""Watching a prefix of etcd without ever missing a change.
+
+Snapshot first, changes from the revision after it. A broken stream is resumed at the revision after the
+last one told; when that has been compacted away, or the store was replaced (its identity changed or its
+revision went back), a new snapshot is told. A stream that answers no probe is broken off: a frozen etcd or
+a half-open connection looks like silence. Progress answers prove life only: before etcd 3.5.8 they may run
+ahead of the changes they stand for.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import grpc.aio
+from etcdserverpb import rpc_pb2 as pb
+from etcdserverpb import rpc_pb2_grpc as rpc
+from mvccpb import kv_pb2
+
+from mesh.etcd_values import EtcdError, KeyValue, key_value, range_end
+
 if TYPE_CHECKING:
-    from mesh.etcd import Etcd, KeyValue
+    from mesh.etcd import Etcd
+
+    _Call = grpc.aio.StreamStreamCall[pb.WatchRequest, pb.WatchResponse]
+
+PROBE_S = 2.0
+"""Silence after which the stream is asked for a sign of life, seconds."""
+DEAD_S = 6.0
+"""Silence after which it is given up, seconds."""
+BUFFER = 64
+"""Batches that wait for a slow reader."""
+RETRY_S = 0.1
+"""Pause before a broken stream is opened again, seconds."""
+# a member cut off from its cluster ends the stream instead of going quiet
+_HAS_LEADER = (("hasleader", "true"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +62,143 @@ class Batch:
     """The store is not the one watched before (its identity changed or its revision went back)."""
 
 
+class _Broken(Exception):
+    """The stream ended; resume it."""
+
+
 class Watch(AsyncIterator[Batch]):
-    """Endless; `close()` ends it. Outages of etcd show as silence: `alive` tells when it was last heard."""
+    """Endless; `close()` ends it. Outages of etcd show as silence, never as an exception.
+
+    A reader that is slow stops the stream after `BUFFER` batches, it loses nothing.
+    """
 
     def __init__(self, etcd: Etcd, prefix: str, from_revision: int = 0) -> None:
-        raise NotImplementedError
+        self._etcd = etcd
+        self._prefix = prefix
+        self._told: int | None = from_revision - 1 if from_revision else None
+        self._store: tuple[str | None] | None = None
+        self._replaced = False
+        self._heard = -DEAD_S
+        self._batches: asyncio.Queue[Batch | Exception | None] = asyncio.Queue(BUFFER)
+        self._pump: asyncio.Task[None] | None = None
+        self._closed = False
 
     @property
     def alive(self) -> bool:
-        """Whether etcd has answered on this watch within the last 3 s."""
-        raise NotImplementedError
+        """Whether etcd has answered on this watch within the last 6 s."""
+        return time.monotonic() - self._heard < DEAD_S
+
+    def __aiter__(self) -> Watch:
+        return self
 
     async def __anext__(self) -> Batch:
-        raise NotImplementedError
+        if self._closed:
+            raise StopAsyncIteration
+        if self._pump is None:
+            self._pump = asyncio.create_task(self._run(), name=f"watch {self._prefix}")
+        item = await self._batches.get()
+        if isinstance(item, Batch):
+            return item
+        self._closed = True
+        if item is not None:
+            raise item
+        raise StopAsyncIteration
 
     async def close(self) -> None:
         """Ends the watch; a pending `__anext__` raises StopAsyncIteration."""
-        raise NotImplementedError
+        self._closed = True
+        if self._pump is not None:
+            self._pump.cancel()
+            await asyncio.wait([self._pump])
+        while self._batches.full():
+            self._batches.get_nowait()
+        self._batches.put_nowait(None)
+
+    async def _run(self) -> None:
+        while True:
+            channel = self._etcd.channel()
+            try:
+                await self._identify()
+                if self._told is None:
+                    await self._batches.put(await self._snapshot())
+                await self._follow(channel)
+            except (EtcdError, _Broken, grpc.aio.AioRpcError):
+                self._etcd.move_on(channel)
+                await asyncio.sleep(RETRY_S)
+            except Exception as error:  # noqa: BLE001 - a defect ends the watch where its reader sees it
+                await self._batches.put(error)
+                return
+
+    async def _identify(self) -> None:
+        """Sees, in one linearizable read, whether the store is the one watched so far."""
+        store, revision = await self._etcd.identity()
+        another = self._store is not None and self._store[0] is not None and self._store[0] != store
+        if self._told is not None and (another or revision < self._told):
+            self._told, self._replaced = None, True
+        self._store = (store,)
+
+    async def _snapshot(self) -> Batch:
+        read = await self._etcd.get_prefix(self._prefix)
+        self._told, replaced, self._replaced = read.revision, self._replaced, False
+        self._heard = time.monotonic()
+        return Batch(read.revision, snapshot=read.items, replaced=replaced)
+
+    async def _follow(self, channel: grpc.aio.Channel) -> None:
+        """Tells changes from the next revision on, until something is wrong."""
+        told = self._told or 0
+        create = pb.WatchCreateRequest(
+            key=self._prefix.encode(),
+            range_end=range_end(self._prefix),
+            start_revision=told + 1,
+            fragment=True,
+        )
+        call = rpc.WatchStub(channel).Watch(metadata=_HAS_LEADER)
+        try:
+            await _write(call, pb.WatchRequest(create_request=create))
+            events: list[kv_pb2.Event] = []
+            while True:
+                answer = await self._read(call)
+                if answer.compact_revision:
+                    self._told = None
+                if answer.canceled or (answer.created and answer.header.revision < told):
+                    # compacted or refused; or the member lags, or is of another store: see which
+                    raise _Broken(answer.cancel_reason)
+                events.extend(answer.events)
+                if events and not answer.fragment:
+                    self._told = max(event.kv.mod_revision for event in events)
+                    changes = tuple(_change(event) for event in events)
+                    await self._batches.put(Batch(self._told, changes=changes))
+                    events = []
+        finally:
+            call.cancel()
+
+    async def _read(self, call: _Call) -> pb.WatchResponse:
+        """The next answer; asks for a sign of life meanwhile. Raises _Broken without any."""
+        reading = asyncio.ensure_future(call.read())
+        waited = 0.0
+        try:
+            while not (await asyncio.wait([reading], timeout=PROBE_S))[0]:
+                waited += PROBE_S
+                if waited >= DEAD_S:
+                    raise _Broken("no sign of life")
+                await _write(call, pb.WatchRequest(progress_request=pb.WatchProgressRequest()))
+            answer = reading.result()
+        finally:
+            reading.cancel()
+        if not isinstance(answer, pb.WatchResponse):
+            raise _Broken("stream ended")
+        self._heard = time.monotonic()
+        return answer
+
+
+async def _write(call: _Call, request: pb.WatchRequest) -> None:
+    try:
+        async with asyncio.timeout(PROBE_S):
+            await call.write(request)
+    except (TimeoutError, asyncio.InvalidStateError) as error:
+        raise _Broken("cannot write") from error
+
+
+def _change(event: kv_pb2.Event) -> Change:
+    deleted = event.type == kv_pb2.Event.DELETE
+    return Change(event.kv.key.decode(), None if deleted else key_value(event.kv), event.kv.mod_revision)
