@@ -1,0 +1,198 @@
+"""What a session wants done outside of itself. Every effect has an id that stays the same when it is performed again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from services.orchestration.scxml import Json
+
+Pairs = tuple[tuple[str, Json], ...]
+"""Key-value pairs in order; values are text, whole numbers or nested pairs as [[key, value], …]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Fetch and compile the application: the first of the URLs that can be had."""
+
+    id: str
+    urls: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetWish:
+    """A target of a routing request: type as the document says ("skill", "agent", "agentgroup", "place")."""
+
+    type: str
+    name: str
+    after_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Ask the tenant for a target."""
+
+    id: str
+    targets: tuple[TargetWish, ...]
+    priority: int
+    timeout_ms: int
+    age_us: int
+    queue: str = ""
+    route: bool = True
+    """Whether the call is routed to the answer, or the application does that itself."""
+    requestid: str = ""
+    excluded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Resubmit:
+    """Change the priority of a waiting request, or withdraw it."""
+
+    id: str
+    submit_id: str
+    requestid: str = ""
+    priority: int | None = None
+    """None withdraws the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Send the call to a destination."""
+
+    id: str
+    destination: str
+    agent_id: str = ""
+    token: str = ""
+    submit_id: str = ""
+    """The routing request that found the destination; empty when the application named it."""
+    requestid: str = ""
+    is_default: bool = False
+    user_data: Pairs = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SetUserData:
+    """Attach or replace user data of the call."""
+
+    id: str
+    pairs: Pairs
+    requestid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteUserData:
+    """Delete user data of the call: these keys, or all when there are none."""
+
+    id: str
+    keys: tuple[str, ...]
+    requestid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Terminate:
+    """Release all parties of the call."""
+
+    id: str
+    requestid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateCall:
+    """Make a new call through Front End."""
+
+    id: str
+    origin: str
+    destination: str
+    pairs: Pairs = ()
+    requestid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """HTTP request of the application."""
+
+    id: str
+    url: str
+    method: str
+    headers: Pairs
+    body: str
+    timeout_ms: int
+    requestid: str = ""
+    module: str = "session.fetch"
+    """Which action it was: names the events of its outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """An event for the session itself, later."""
+
+    id: str
+    due_us: int
+    event: Json
+    sendid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Let the interpreter process the first event of the inbox, or start when there is no snapshot."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """A line of the application's log."""
+
+    label: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The session is over: forget it. `outcome` is "finished", "failed" or "call gone"."""
+
+    outcome: str
+    problem: str = ""
+
+
+Stored = (
+    Submit | Resubmit | Route | SetUserData | DeleteUserData | Terminate | CreateCall | Fetch | Timer | Load
+)
+"""Effects that are kept until their outcome is known."""
+Effect = Stored | Run | Say | End
+
+_KINDS: dict[str, type[Any]] = {
+    kind.__name__: kind
+    for kind in (
+        Submit,
+        Resubmit,
+        Route,
+        SetUserData,
+        DeleteUserData,
+        Terminate,
+        CreateCall,
+        Fetch,
+        Timer,
+        Load,
+    )
+}
+
+
+def to_json(effect: Stored) -> tuple[str, dict[str, Json]]:
+    """Kind and fields of an effect."""
+    return type(effect).__name__, asdict(effect)
+
+
+def from_json(kind: str, body: dict[str, Json]) -> Stored:
+    """The effect again. KeyError for an unknown kind."""
+    fields = dict(body)
+    for name in ("pairs", "user_data", "headers"):
+        if name in fields:
+            fields[name] = tuple((key, value) for key, value in fields[name])
+    for name in ("urls", "excluded", "keys"):
+        if name in fields:
+            fields[name] = tuple(fields[name])
+    if "targets" in fields:
+        fields["targets"] = tuple(TargetWish(**target) for target in fields["targets"])
+    effect: Stored = _KINDS[kind](**fields)
+    return effect

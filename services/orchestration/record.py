@@ -1,0 +1,148 @@
+"""A session's state as the stored contract message, and back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from voice.orchestration.v1.orchestration_service_pb2 import Session as SessionView
+from voice.orchestration.v1.orchestration_service_pb2 import SessionPhase
+from voice.record.v1.session_pb2 import PendingEffect, SessionRecord
+from voice.type.v1.kv_pb2 import KvList, KvPair
+
+from services.orchestration.effects import Pairs, Submit, Timer, from_json, to_json
+from services.orchestration.machine import Call, Phase, Session
+from services.orchestration.scxml import Event, Json
+
+_PHASES = {
+    Phase.STARTING: SessionPhase.SESSION_PHASE_STARTING,
+    Phase.RUNNING: SessionPhase.SESSION_PHASE_RUNNING,
+    Phase.ENDING: SessionPhase.SESSION_PHASE_FINISHED,
+    Phase.OVER: SessionPhase.SESSION_PHASE_FINISHED,
+}
+
+
+def to_record(session: Session) -> SessionRecord:
+    """The record of a session."""
+    call = session.call
+    record = SessionRecord(
+        session=to_view(session),
+        call_uuid=call.call_uuid,
+        ani=call.ani,
+        dnis=call.dnis,
+        urls=call.urls,
+        parameters=to_kv(call.parameters),
+        default_dns=call.default_dns,
+        traceparent=call.traceparent,
+        compiler_version=session.compiler_version,
+        snapshot=session.snapshot,
+        inbox_json=[json.dumps(asdict(event)) for event in session.inbox],
+        user_data=to_kv(session.user_data),
+        last_seq=session.last_seq,
+        routed=session.routed,
+        gone=session.gone,
+        default_attempt=session.default_attempt,
+    )
+    for effect in session.pending.values():
+        kind, body = to_json(effect)
+        due = effect.due_us if isinstance(effect, Timer) else 0
+        record.pending.append(PendingEffect(id=effect.id, kind=kind, body_json=json.dumps(body), due_us=due))
+    return record
+
+
+def to_view(session: Session) -> SessionView:
+    """What is shown of a session."""
+    call = session.call
+    phase = _PHASES[session.phase]
+    if session.outcome == "failed":
+        phase = SessionPhase.SESSION_PHASE_FAILED
+    return SessionView(
+        session_id=call.session_id,
+        tenant=call.tenant,
+        call_thread_id=call.call_thread_id,
+        conn_id=call.conn_id,
+        route_point=call.route_point,
+        url=session.url,
+        document_hash=session.document_hash,
+        phase=phase,
+        configuration=session.configuration,
+        steps=session.step,
+        started_us=call.since_us,
+        pending=list(session.pending),
+    )
+
+
+def from_record(record: SessionRecord) -> Session:
+    """The session of a record. Raises ValueError or KeyError for one that this version cannot read."""
+    view = record.session
+    call = Call(
+        session_id=view.session_id,
+        tenant=view.tenant,
+        call_thread_id=view.call_thread_id,
+        call_uuid=record.call_uuid,
+        conn_id=view.conn_id,
+        route_point=view.route_point,
+        ani=record.ani,
+        dnis=record.dnis,
+        since_us=view.started_us,
+        urls=tuple(record.urls),
+        parameters=from_kv(record.parameters),
+        default_dns=tuple(record.default_dns),
+        traceparent=record.traceparent,
+    )
+    ending = view.phase in (SessionPhase.SESSION_PHASE_FINISHED, SessionPhase.SESSION_PHASE_FAILED)
+    starting = view.phase == SessionPhase.SESSION_PHASE_STARTING
+    session = Session(
+        call=call,
+        phase=Phase.ENDING if ending else Phase.STARTING if starting else Phase.RUNNING,
+        url=view.url,
+        document_hash=view.document_hash,
+        compiler_version=record.compiler_version,
+        snapshot=record.snapshot,
+        configuration=tuple(view.configuration),
+        step=view.steps,
+        inbox=[Event(**json.loads(text)) for text in record.inbox_json],
+        user_data=from_kv(record.user_data),
+        last_seq=record.last_seq,
+        routed=record.routed,
+        gone=record.gone,
+        default_attempt=record.default_attempt,
+        outcome="failed" if view.phase == SessionPhase.SESSION_PHASE_FAILED else "finished",
+    )
+    for pending in record.pending:
+        session.pending[pending.id] = from_json(pending.kind, json.loads(pending.body_json))
+    return session
+
+
+def waiting_requests(session: Session) -> list[Submit]:
+    """Routing requests that wait for an answer."""
+    return [effect for effect in session.pending.values() if isinstance(effect, Submit)]
+
+
+def to_kv(pairs: Pairs) -> KvList:
+    """Key-value pairs as the contract has them."""
+    return KvList(pairs=[_pair(key, value) for key, value in pairs])
+
+
+def _pair(key: str, value: Json) -> KvPair:
+    if isinstance(value, list):
+        return KvPair(key=key, list_value=to_kv(tuple((k, v) for k, v in value)))
+    if isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63:
+        return KvPair(key=key, int_value=value)
+    return KvPair(key=key, string_value=str(value))
+
+
+def from_kv(data: KvList) -> Pairs:
+    """Key-value pairs as a session has them; binary values become hexadecimal text."""
+    return tuple((pair.key, _value(pair)) for pair in data.pairs)
+
+
+def _value(pair: KvPair) -> Json:
+    kind = pair.WhichOneof("value")
+    if kind == "list_value":
+        return [[key, value] for key, value in from_kv(pair.list_value)]
+    if kind == "int_value":
+        return pair.int_value
+    if kind == "binary_value":
+        return pair.binary_value.hex()
+    return pair.string_value
