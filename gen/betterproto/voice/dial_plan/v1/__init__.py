@@ -297,6 +297,12 @@ class ResolveResponse(betterproto2.Message):
     Whether do-not-disturb is on for the destination.
     """
 
+    routing_timeout_ms: "int" = betterproto2.field(16, betterproto2.TYPE_UINT32)
+    """
+    Route points: milliseconds a call waits for the routing decision before default_dns are tried, 1000 to 3600000;
+    0 means 300000.
+    """
+
 
 default_message_pool.register_message("voice.dial_plan.v1", "ResolveResponse", ResolveResponse)
 

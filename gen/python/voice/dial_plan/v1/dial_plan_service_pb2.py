@@ -27,7 +27,7 @@ from voice.type.v1 import kv_pb2 as voice_dot_type_dot_v1_dot_kv__pb2
 from voice.type.v1 import options_pb2 as voice_dot_type_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*voice/dial_plan/v1/dial_plan_service.proto\x12\x12voice.dial_plan.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x16voice/type/v1/kv.proto\x1a\x1bvoice/type/v1/options.proto\"Q\n\x06Source\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\x12\x13\n\x0b\x66rom_domain\x18\x03 \x01(\t\x12\x11\n\tfrom_user\x18\x04 \x01(\t\"\x98\x01\n\x0eResolveRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\x88\xb5\x18\x01\x12*\n\x06source\x18\x02 \x01(\x0b\x32\x1a.voice.dial_plan.v1.Source\x12\x13\n\x0b\x64\x65stination\x18\x03 \x01(\t\x12\x11\n\tcaller_dn\x18\x04 \x01(\t\x12\x1c\n\x14\x64\x65stination_is_agent\x18\x05 \x01(\x08\"E\n\x06\x43\x61ller\x12\n\n\x02\x64n\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\t\x12\r\n\x05trunk\x18\x03 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x04 \x01(\t\"/\n\x07\x43ontact\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x03(\t\x12\t\n\x01q\x18\x03 \x01(\r\"\x89\x03\n\x0fResolveResponse\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12*\n\x06\x63\x61ller\x18\x02 \x01(\x0b\x32\x1a.voice.dial_plan.v1.Caller\x12,\n\x04type\x18\x03 \x01(\x0e\x32\x1e.voice.dial_plan.v1.DeviceType\x12\n\n\x02\x64n\x18\x04 \x01(\t\x12\x0e\n\x06number\x18\x05 \x01(\t\x12-\n\x08\x63ontacts\x18\x06 \x03(\x0b\x32\x1b.voice.dial_plan.v1.Contact\x12\x10\n\x08\x61gent_id\x18\x07 \x01(\t\x12\x17\n\x0f\x61gent_user_name\x18\x08 \x01(\t\x12\r\n\x05place\x18\t \x01(\t\x12&\n\x07options\x18\n \x01(\x0b\x32\x15.voice.type.v1.KvList\x12\x13\n\x0b\x64\x65\x66\x61ult_dns\x18\x0b \x03(\t\x12\x19\n\x11no_answer_timeout\x18\x0c \x01(\r\x12\x10\n\x08overflow\x18\r \x01(\t\x12\x10\n\x08revision\x18\x0e \x01(\x03\x12\x0b\n\x03\x64nd\x18\x0f \x01(\x08\"C\n\x15IdentifyTenantRequest\x12*\n\x06source\x18\x01 \x01(\x0b\x32\x1a.voice.dial_plan.v1.Source\"7\n\x16IdentifyTenantResponse\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\r\n\x05trunk\x18\x02 \x01(\t*\xc6\x01\n\nDeviceType\x12\x1b\n\x17\x44\x45VICE_TYPE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44\x45VICE_TYPE_EXTENSION\x10\x01\x12\x1b\n\x17\x44\x45VICE_TYPE_ROUTE_POINT\x10\x02\x12\x15\n\x11\x44\x45VICE_TYPE_AGENT\x10\x03\x12\x18\n\x14\x44\x45VICE_TYPE_EXTERNAL\x10\x04\x12\x19\n\x15\x44\x45VICE_TYPE_VOICEMAIL\x10\x05\x12\x17\n\x13\x44\x45VICE_TYPE_VIRTUAL\x10\x06\x32\x82\x02\n\x0f\x44ialPlanService\x12\x85\x01\n\x07Resolve\x12\".voice.dial_plan.v1.ResolveRequest\x1a#.voice.dial_plan.v1.ResolveResponse\"1\x82\xd3\xe4\x93\x02+\"&/v1/tenants/{tenant}/dial-plan:resolve:\x01*\x12g\n\x0eIdentifyTenant\x12).voice.dial_plan.v1.IdentifyTenantRequest\x1a*.voice.dial_plan.v1.IdentifyTenantResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*voice/dial_plan/v1/dial_plan_service.proto\x12\x12voice.dial_plan.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x16voice/type/v1/kv.proto\x1a\x1bvoice/type/v1/options.proto\"Q\n\x06Source\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\x12\x13\n\x0b\x66rom_domain\x18\x03 \x01(\t\x12\x11\n\tfrom_user\x18\x04 \x01(\t\"\x98\x01\n\x0eResolveRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\x88\xb5\x18\x01\x12*\n\x06source\x18\x02 \x01(\x0b\x32\x1a.voice.dial_plan.v1.Source\x12\x13\n\x0b\x64\x65stination\x18\x03 \x01(\t\x12\x11\n\tcaller_dn\x18\x04 \x01(\t\x12\x1c\n\x14\x64\x65stination_is_agent\x18\x05 \x01(\x08\"E\n\x06\x43\x61ller\x12\n\n\x02\x64n\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\t\x12\r\n\x05trunk\x18\x03 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x04 \x01(\t\"/\n\x07\x43ontact\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x03(\t\x12\t\n\x01q\x18\x03 \x01(\r\"\xa5\x03\n\x0fResolveResponse\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12*\n\x06\x63\x61ller\x18\x02 \x01(\x0b\x32\x1a.voice.dial_plan.v1.Caller\x12,\n\x04type\x18\x03 \x01(\x0e\x32\x1e.voice.dial_plan.v1.DeviceType\x12\n\n\x02\x64n\x18\x04 \x01(\t\x12\x0e\n\x06number\x18\x05 \x01(\t\x12-\n\x08\x63ontacts\x18\x06 \x03(\x0b\x32\x1b.voice.dial_plan.v1.Contact\x12\x10\n\x08\x61gent_id\x18\x07 \x01(\t\x12\x17\n\x0f\x61gent_user_name\x18\x08 \x01(\t\x12\r\n\x05place\x18\t \x01(\t\x12&\n\x07options\x18\n \x01(\x0b\x32\x15.voice.type.v1.KvList\x12\x13\n\x0b\x64\x65\x66\x61ult_dns\x18\x0b \x03(\t\x12\x19\n\x11no_answer_timeout\x18\x0c \x01(\r\x12\x10\n\x08overflow\x18\r \x01(\t\x12\x10\n\x08revision\x18\x0e \x01(\x03\x12\x0b\n\x03\x64nd\x18\x0f \x01(\x08\x12\x1a\n\x12routing_timeout_ms\x18\x10 \x01(\r\"C\n\x15IdentifyTenantRequest\x12*\n\x06source\x18\x01 \x01(\x0b\x32\x1a.voice.dial_plan.v1.Source\"7\n\x16IdentifyTenantResponse\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\r\n\x05trunk\x18\x02 \x01(\t*\xc6\x01\n\nDeviceType\x12\x1b\n\x17\x44\x45VICE_TYPE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44\x45VICE_TYPE_EXTENSION\x10\x01\x12\x1b\n\x17\x44\x45VICE_TYPE_ROUTE_POINT\x10\x02\x12\x15\n\x11\x44\x45VICE_TYPE_AGENT\x10\x03\x12\x18\n\x14\x44\x45VICE_TYPE_EXTERNAL\x10\x04\x12\x19\n\x15\x44\x45VICE_TYPE_VOICEMAIL\x10\x05\x12\x17\n\x13\x44\x45VICE_TYPE_VIRTUAL\x10\x06\x32\x82\x02\n\x0f\x44ialPlanService\x12\x85\x01\n\x07Resolve\x12\".voice.dial_plan.v1.ResolveRequest\x1a#.voice.dial_plan.v1.ResolveResponse\"1\x82\xd3\xe4\x93\x02+\"&/v1/tenants/{tenant}/dial-plan:resolve:\x01*\x12g\n\x0eIdentifyTenant\x12).voice.dial_plan.v1.IdentifyTenantRequest\x1a*.voice.dial_plan.v1.IdentifyTenantResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,8 +38,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESOLVEREQUEST'].fields_by_name['tenant']._serialized_options = b'\210\265\030\001'
   _globals['_DIALPLANSERVICE'].methods_by_name['Resolve']._loaded_options = None
   _globals['_DIALPLANSERVICE'].methods_by_name['Resolve']._serialized_options = b'\202\323\344\223\002+\"&/v1/tenants/{tenant}/dial-plan:resolve:\001*'
-  _globals['_DEVICETYPE']._serialized_start=1030
-  _globals['_DEVICETYPE']._serialized_end=1228
+  _globals['_DEVICETYPE']._serialized_start=1058
+  _globals['_DEVICETYPE']._serialized_end=1256
   _globals['_SOURCE']._serialized_start=149
   _globals['_SOURCE']._serialized_end=230
   _globals['_RESOLVEREQUEST']._serialized_start=233
@@ -49,11 +49,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTACT']._serialized_start=458
   _globals['_CONTACT']._serialized_end=505
   _globals['_RESOLVERESPONSE']._serialized_start=508
-  _globals['_RESOLVERESPONSE']._serialized_end=901
-  _globals['_IDENTIFYTENANTREQUEST']._serialized_start=903
-  _globals['_IDENTIFYTENANTREQUEST']._serialized_end=970
-  _globals['_IDENTIFYTENANTRESPONSE']._serialized_start=972
-  _globals['_IDENTIFYTENANTRESPONSE']._serialized_end=1027
-  _globals['_DIALPLANSERVICE']._serialized_start=1231
-  _globals['_DIALPLANSERVICE']._serialized_end=1489
+  _globals['_RESOLVERESPONSE']._serialized_end=929
+  _globals['_IDENTIFYTENANTREQUEST']._serialized_start=931
+  _globals['_IDENTIFYTENANTREQUEST']._serialized_end=998
+  _globals['_IDENTIFYTENANTRESPONSE']._serialized_start=1000
+  _globals['_IDENTIFYTENANTRESPONSE']._serialized_end=1055
+  _globals['_DIALPLANSERVICE']._serialized_start=1259
+  _globals['_DIALPLANSERVICE']._serialized_end=1517
 # @@protoc_insertion_point(module_scope)

@@ -221,6 +221,7 @@ class ResolveResponse(_message.Message):
     OVERFLOW_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     DND_FIELD_NUMBER: _builtins.int
+    ROUTING_TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """The tenant."""
     type: Global___DeviceType.ValueType
@@ -243,6 +244,10 @@ class ResolveResponse(_message.Message):
     """Revision of the configuration the answer was computed from."""
     dnd: _builtins.bool
     """Whether do-not-disturb is on for the destination."""
+    routing_timeout_ms: _builtins.int
+    """Route points: milliseconds a call waits for the routing decision before default_dns are tried, 1000 to 3600000;
+    0 means 300000.
+    """
     @_builtins.property
     def caller(self) -> Global___Caller:
         """Who calls."""
@@ -277,10 +282,11 @@ class ResolveResponse(_message.Message):
         overflow: _builtins.str = ...,
         revision: _builtins.int = ...,
         dnd: _builtins.bool = ...,
+        routing_timeout_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_user_name", b"agent_user_name", "caller", b"caller", "contacts", b"contacts", "default_dns", b"default_dns", "dn", b"dn", "dnd", b"dnd", "no_answer_timeout", b"no_answer_timeout", "number", b"number", "options", b"options", "overflow", b"overflow", "place", b"place", "revision", b"revision", "tenant", b"tenant", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_user_name", b"agent_user_name", "caller", b"caller", "contacts", b"contacts", "default_dns", b"default_dns", "dn", b"dn", "dnd", b"dnd", "no_answer_timeout", b"no_answer_timeout", "number", b"number", "options", b"options", "overflow", b"overflow", "place", b"place", "revision", b"revision", "routing_timeout_ms", b"routing_timeout_ms", "tenant", b"tenant", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
