@@ -439,17 +439,18 @@ class AgentLogin(betterproto2.Message):
 
     code: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    Login code (AgentID), unique in the switch.
+    Login code (AgentID): 1 to 64 characters as in DN numbers, unique in the tenant, immutable.
     """
 
     switch: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    Name of the switch.
+    Name of the switch, immutable.
     """
 
     password: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    Password: scrypt hash as stored; given in clear on writes, empty means none needed. Never logged or listed.
+    Password: scrypt hash as stored; given in clear on writes (at most 128 characters), empty means none needed. Never
+    logged or listed.
     """
 
     wrapup_s: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
@@ -813,7 +814,7 @@ class DialRule(betterproto2.Message):
 
     pattern: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    Pattern: digits, "+", "*", "#", X = 0-9, N = 2-9, Z = 1-9, [set], a final "." = one or more more; closest match wins.
+    Pattern: digits, "+", "*", "#", X = 0-9, N = 2-9, Z = 1-9, [set], a final "." = one or more further; closest match wins.
     """
 
     replacement: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
@@ -1001,7 +1002,7 @@ class GetObjectRequest(betterproto2.Message):
 
     name: "str | None" = betterproto2.field(4, betterproto2.TYPE_STRING, optional=True, group="key")
     """
-    Name: switches, skills, groups, places, scripts, transactions, applications, hosts, dial rules.
+    Name: switches, skills, groups, places, scripts, transactions, applications, hosts, dial rules; tenants by their id.
     """
 
     number: "str | None" = betterproto2.field(5, betterproto2.TYPE_STRING, optional=True, group="key")
@@ -1801,7 +1802,7 @@ class WatchResponse(betterproto2.Message):
 
     revision: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
     """
-    Resume after this revision.
+    Resume after this revision; 0 while the whole state is being sent.
     """
 
     synced: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
@@ -1815,8 +1816,9 @@ default_message_pool.register_message("voice.config.v1", "WatchResponse", WatchR
 
 class ConfigServiceStub:
     """
-    Objects of tenants, with revisions, and a resumable watch. Objects are validated against each other; passwords never
-    leave except to services (sip_proxy, agent_state, tenant).
+    Objects of tenants, with revisions, and a resumable watch. Objects are validated against each other. Passwords never
+    leave except to services (sip_proxy, agent_state, tenant): others read "********" where there is one, and a write with
+    "********" keeps what is stored. An export has them sealed, which an import into the same installation takes.
     """
 
     def __init__(self, channel: grpc.Channel):
@@ -1916,7 +1918,7 @@ class ConfigServiceStub:
     def watch(self, message: "WatchRequest") -> "Iterator[WatchResponse]":
         """
         Streams changes of objects, registrations and logins: from a revision on, or the whole state first and then changes.
-        A resumed watch misses nothing. Errors: CURSOR_EXPIRED when the revision is compacted: start again from 0.
+        A resumed watch misses nothing. An empty response is sent at least every 5 s. Errors: CURSOR_EXPIRED when the revision is compacted: start again from 0.
         May be called by: every service, clients of the tenant (their own tenant, without passwords), operators.
         """
 

@@ -99,7 +99,7 @@ class GetObjectRequest(_message.Message):
     dbid: _builtins.int
     """DBID, any type."""
     name: _builtins.str
-    """Name: switches, skills, groups, places, scripts, transactions, applications, hosts, dial rules."""
+    """Name: switches, skills, groups, places, scripts, transactions, applications, hosts, dial rules; tenants by their id."""
     number: _builtins.str
     """Number: DNs (with switch when numbers repeat) and code of agent logins."""
     employee_id: _builtins.str
@@ -561,7 +561,7 @@ class WatchResponse(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     SYNCED_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """Resume after this revision."""
+    """Resume after this revision; 0 while the whole state is being sent."""
     synced: _builtins.bool
     """True once: the whole state has been sent, what follows are changes."""
     @_builtins.property

@@ -26,8 +26,9 @@ if _version_not_supported:
 
 
 class ConfigServiceStub:
-    """Objects of tenants, with revisions, and a resumable watch. Objects are validated against each other; passwords never
-    leave except to services (sip_proxy, agent_state, tenant).
+    """Objects of tenants, with revisions, and a resumable watch. Objects are validated against each other. Passwords never
+    leave except to services (sip_proxy, agent_state, tenant): others read "********" where there is one, and a write with
+    "********" keeps what is stored. An export has them sealed, which an import into the same installation takes.
     """
 
     def __init__(self, channel):
@@ -79,8 +80,9 @@ class ConfigServiceStub:
 
 
 class ConfigServiceServicer:
-    """Objects of tenants, with revisions, and a resumable watch. Objects are validated against each other; passwords never
-    leave except to services (sip_proxy, agent_state, tenant).
+    """Objects of tenants, with revisions, and a resumable watch. Objects are validated against each other. Passwords never
+    leave except to services (sip_proxy, agent_state, tenant): others read "********" where there is one, and a write with
+    "********" keeps what is stored. An export has them sealed, which an import into the same installation takes.
     """
 
     def CreateObject(self, request, context):
@@ -148,7 +150,7 @@ class ConfigServiceServicer:
 
     def Watch(self, request, context):
         """Streams changes of objects, registrations and logins: from a revision on, or the whole state first and then changes.
-        A resumed watch misses nothing. Errors: CURSOR_EXPIRED when the revision is compacted: start again from 0.
+        A resumed watch misses nothing. An empty response is sent at least every 5 s. Errors: CURSOR_EXPIRED when the revision is compacted: start again from 0.
         May be called by: every service, clients of the tenant (their own tenant, without passwords), operators.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -207,8 +209,9 @@ def add_ConfigServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ConfigService:
-    """Objects of tenants, with revisions, and a resumable watch. Objects are validated against each other; passwords never
-    leave except to services (sip_proxy, agent_state, tenant).
+    """Objects of tenants, with revisions, and a resumable watch. Objects are validated against each other. Passwords never
+    leave except to services (sip_proxy, agent_state, tenant): others read "********" where there is one, and a write with
+    "********" keeps what is stored. An export has them sealed, which an import into the same installation takes.
     """
 
     @staticmethod

@@ -27,8 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ConfigServiceStub:
-    """Objects of tenants, with revisions, and a resumable watch. Objects are validated against each other; passwords never
-    leave except to services (sip_proxy, agent_state, tenant).
+    """Objects of tenants, with revisions, and a resumable watch. Objects are validated against each other. Passwords never
+    leave except to services (sip_proxy, agent_state, tenant): others read "********" where there is one, and a write with
+    "********" keeps what is stored. An export has them sealed, which an import into the same installation takes.
     """
 
     @_typing.overload
@@ -72,14 +73,15 @@ class ConfigServiceStub:
     """
     Watch: _grpc.UnaryStreamMultiCallable[_config_service_pb2.WatchRequest, _config_service_pb2.WatchResponse]
     """Streams changes of objects, registrations and logins: from a revision on, or the whole state first and then changes.
-    A resumed watch misses nothing. Errors: CURSOR_EXPIRED when the revision is compacted: start again from 0.
+    A resumed watch misses nothing. An empty response is sent at least every 5 s. Errors: CURSOR_EXPIRED when the revision is compacted: start again from 0.
     May be called by: every service, clients of the tenant (their own tenant, without passwords), operators.
     """
 
 @_typing.type_check_only
 class ConfigServiceAsyncStub(ConfigServiceStub):
-    """Objects of tenants, with revisions, and a resumable watch. Objects are validated against each other; passwords never
-    leave except to services (sip_proxy, agent_state, tenant).
+    """Objects of tenants, with revisions, and a resumable watch. Objects are validated against each other. Passwords never
+    leave except to services (sip_proxy, agent_state, tenant): others read "********" where there is one, and a write with
+    "********" keeps what is stored. An export has them sealed, which an import into the same installation takes.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -120,13 +122,14 @@ class ConfigServiceAsyncStub(ConfigServiceStub):
     """
     Watch: _aio.UnaryStreamMultiCallable[_config_service_pb2.WatchRequest, _config_service_pb2.WatchResponse]  # type: ignore[assignment]
     """Streams changes of objects, registrations and logins: from a revision on, or the whole state first and then changes.
-    A resumed watch misses nothing. Errors: CURSOR_EXPIRED when the revision is compacted: start again from 0.
+    A resumed watch misses nothing. An empty response is sent at least every 5 s. Errors: CURSOR_EXPIRED when the revision is compacted: start again from 0.
     May be called by: every service, clients of the tenant (their own tenant, without passwords), operators.
     """
 
 class ConfigServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Objects of tenants, with revisions, and a resumable watch. Objects are validated against each other; passwords never
-    leave except to services (sip_proxy, agent_state, tenant).
+    """Objects of tenants, with revisions, and a resumable watch. Objects are validated against each other. Passwords never
+    leave except to services (sip_proxy, agent_state, tenant): others read "********" where there is one, and a write with
+    "********" keeps what is stored. An export has them sealed, which an import into the same installation takes.
     """
 
     @_abc_1.abstractmethod
@@ -213,7 +216,7 @@ class ConfigServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_config_service_pb2.WatchResponse], _abc.AsyncIterator[_config_service_pb2.WatchResponse]]:
         """Streams changes of objects, registrations and logins: from a revision on, or the whole state first and then changes.
-        A resumed watch misses nothing. Errors: CURSOR_EXPIRED when the revision is compacted: start again from 0.
+        A resumed watch misses nothing. An empty response is sent at least every 5 s. Errors: CURSOR_EXPIRED when the revision is compacted: start again from 0.
         May be called by: every service, clients of the tenant (their own tenant, without passwords), operators.
         """
 

@@ -491,11 +491,13 @@ class AgentLogin(_message.Message):
     WRAPUP_S_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     code: _builtins.str
-    """Login code (AgentID), unique in the switch."""
+    """Login code (AgentID): 1 to 64 characters as in DN numbers, unique in the tenant, immutable."""
     switch: _builtins.str
-    """Name of the switch."""
+    """Name of the switch, immutable."""
     password: _builtins.str
-    """Password: scrypt hash as stored; given in clear on writes, empty means none needed. Never logged or listed."""
+    """Password: scrypt hash as stored; given in clear on writes (at most 128 characters), empty means none needed. Never
+    logged or listed.
+    """
     wrapup_s: _builtins.int
     """After-call work in seconds: 0 none, 1 to 3600; 1000000 means untimed."""
     @_builtins.property
@@ -798,7 +800,7 @@ class DialRule(_message.Message):
     name: _builtins.str
     """Name, unique in the tenant."""
     pattern: _builtins.str
-    """Pattern: digits, "+", "*", "#", X = 0-9, N = 2-9, Z = 1-9, [set], a final "." = one or more more; closest match wins."""
+    """Pattern: digits, "+", "*", "#", X = 0-9, N = 2-9, Z = 1-9, [set], a final "." = one or more further; closest match wins."""
     replacement: _builtins.str
     """Number it becomes: literal digits, ${DIGITS} the whole, ${DIGITS:n} without the first n, ${DIGITS:n:m} m of them from n."""
     barred: _builtins.bool
