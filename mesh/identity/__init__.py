@@ -1,0 +1,1 @@
+"""Who is who: workload certificates (`ca`, `secrets`, `rotation`) and tenants' tokens (`tokens`)."""

@@ -1,0 +1,309 @@
+"""Starting, watching over and ending a whole mesh."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from mesh.envoy.authorization import EDGE, WATCHMAN
+from mesh.etcd import Etcd
+from mesh.identity import tokens
+from mesh.local import bytecode, ports, run_dir
+from mesh.local.commands import Commands
+from mesh.local.identities import Identities
+from mesh.local.layout import Instance, Layout
+from mesh.local.ports import NetLock
+from mesh.local.process import Command, ManagedProcess
+from mesh.local.readiness import Readiness, answers
+from mesh.local.settings import LocalSettings
+
+POLL_S = 0.1
+EARLY_ENDS = 4
+"""A process that ended so often before the mesh was ready will not come up."""
+Progress = Callable[[str], None]
+T = TypeVar("T")
+
+
+class StartFailed(RuntimeError):
+    """The mesh did not become ready; says who is missing and shows the end of their logs."""
+
+
+class LocalMesh:
+    """A mesh on this machine. `async with` starts it, waits until it is ready, and leaves nothing behind."""
+
+    def __init__(self, settings: LocalSettings | None = None, progress: Progress | None = None) -> None:
+        """`progress` gets lines for people; by default nobody."""
+        self.settings = settings or LocalSettings()
+        self.run_dir = Path(self.settings.run_dir)
+        self._progress = progress or (lambda line: None)
+        self._processes: dict[str, ManagedProcess] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._began = 0.0
+        self._net: NetLock | None = None
+        self._layout: Layout | None = None
+        self._identities: Identities | None = None
+        self._commands: Commands | None = None
+        self._guard: asyncio.subprocess.Process | None = None
+        self._readiness: Readiness | None = None
+        self._etcd: Etcd | None = None
+
+    # -- what is where
+    # -------------------------------------------------------------------------------------------
+
+    @property
+    def layout(self) -> Layout:
+        """All addresses. Raises RuntimeError before the start."""
+        return _there(self._layout)
+
+    @property
+    def identities(self) -> Identities:
+        """Certificates and keys."""
+        return _there(self._identities)
+
+    @property
+    def edge(self) -> str:
+        """host:port of the edge, TLS."""
+        return self.layout.edge
+
+    @property
+    def ca_file(self) -> Path:
+        """PEM of the authority behind the edge's certificate."""
+        return self.identities.ca_file
+
+    @property
+    def etcd(self) -> str:
+        """host:port of etcd."""
+        return self.layout.etcd
+
+    @property
+    def redis(self) -> str:
+        """URL of Redis, the primary."""
+        return self.layout.redis_url
+
+    @property
+    def sip_proxies(self) -> list[str]:
+        """host:port of each SIP proxy, UDP."""
+        return [address for instance in self.instances("sip_proxy") for address in instance.sip]
+
+    @property
+    def metrics(self) -> dict[str, str]:
+        """Node id -> host:port of its /metrics."""
+        return {
+            node.node: address
+            for instance in self.instances()
+            for node, address in zip(instance.nodes, instance.metrics, strict=True)
+        }
+
+    def instances(self, service: str | None = None) -> list[Instance]:
+        """Service instances."""
+        return self.layout.instances(service)
+
+    def process(self, name: str) -> ManagedProcess:
+        """A process by name: "sip_cluster-0", "sip_cluster-0.envoy", "edge", "etcd", "redis",
+        "redis-replica", "xds"."""
+        if name not in self._processes:
+            raise KeyError(f"no process is called {name}; there are {', '.join(sorted(self._processes))}")
+        return self._processes[name]
+
+    @property
+    def processes(self) -> dict[str, ManagedProcess]:
+        """All processes by name."""
+        return dict(self._processes)
+
+    def token(self, tenant: str, *scopes: str, subject: str = "local", lifetime_s: int = 3600) -> str:
+        """A token for the edge; scopes default to those of a client that may write configuration."""
+        wanted = scopes or (tokens.CLIENT, tokens.CONFIG_WRITE)
+        key = self.identities.signing_key
+        return tokens.issue(
+            key, subject=subject, tenant=tenant, scopes=wanted, now=time.time(), lifetime_s=lifetime_s
+        )
+
+    # -- life
+    # ----------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Starts everything and waits until it is ready. Raises StartFailed, PortTaken, NetTaken,
+        MissingProgram, ForeignFolder."""
+        self._net = ports.take_net(self.settings.net)
+        counts = self.settings.all_counts()
+        ports.check(ports.needs(Layout(self._net.net, self.run_dir, counts, self.settings.engines)))
+        sockets = run_dir.prepare(self.run_dir)
+        layout = self._layout = Layout(self._net.net, sockets, counts, self.settings.engines)
+        self._identities = self._make_identities(layout)
+        settings = self.settings
+        self._commands = Commands(
+            layout, self.run_dir, settings.region, settings.log_level, settings.environment
+        )
+        await self._start_guard(sockets)
+        if await bytecode.prepare():
+            self._say("Python modules compiled")
+        self._began = time.monotonic()
+        self._etcd = Etcd(layout.etcd)
+        self._readiness = Readiness(self._etcd, settings.region, self.identities.folder(WATCHMAN))
+        async with asyncio.timeout(settings.start_timeout) as limit:
+            try:
+                await self._bring_up(self._commands)
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                raise StartFailed(await self._explain()) from None
+        self._tasks.append(asyncio.create_task(self._identities.rotate(), name="rotate certificates"))
+
+    async def _bring_up(self, commands: Commands) -> None:
+        instances = self.instances()
+        stores = [commands.etcd(), commands.redis(), commands.redis_replica()]
+        envoys = [commands.edge(), *(commands.sidecar(instance) for instance in instances)]
+        await self._spawn([*stores, commands.xds()])
+        await self._spawn(envoys)
+        await self._until(
+            lambda: self._listening([self.layout.etcd, self.layout.redis, self.layout.redis_replica])
+        )
+        self._say("etcd and Redis answer")
+        await self._spawn([commands.service(instance) for instance in instances])
+        self._say(f"{len(self._processes)} processes started; waiting for {len(instances)} service instances")
+        await self.wait_ready()
+        await self._until(lambda: self._listening([self.layout.edge]))
+        self._say(f"ready: edge {self.edge}, SIP {', '.join(self.sip_proxies) or 'none'}")
+
+    async def wait_ready(self, timeout: float | None = None) -> None:
+        """Waits until every node is SERVING in etcd and healthy through its sidecar. Raises StartFailed after
+        `timeout` seconds."""
+        readiness = _there(self._readiness)
+        readiness.forget()
+        told: dict[str, str] = {}
+        try:
+            async with asyncio.timeout(timeout):
+                while missing := await readiness.missing(self.instances()):
+                    self._check_ends()
+                    if len(missing) != len(told):
+                        self._say(
+                            f"waiting for {', '.join(f'{name} ({why})' for name, why in list(missing.items())[:6])}"
+                        )
+                    told = missing
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError:
+            raise StartFailed(await self._explain()) from None
+
+    async def stop(self) -> None:
+        """Ends everything: services first, so that they can drain; then what they stand on."""
+        for task in self._tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        self._tasks.clear()
+        services = {instance.name for instance in self.instances()} if self._layout else set()
+        infrastructure = [name for name in self._processes if name not in services]
+        for group in (services & self._processes.keys(), infrastructure):
+            await asyncio.gather(
+                *(self._processes[name].finish(self.settings.stop_timeout) for name in group)
+            )
+        self._processes.clear()
+        if self._etcd is not None:
+            await self._etcd.close()
+            self._etcd = None
+        if self._layout is not None:
+            run_dir.clear(self.run_dir, self._layout.sockets)
+        await self._stop_guard()
+        if self._net is not None:
+            self._net.release()
+            self._net = None
+
+    # -- parts
+    # ---------------------------------------------------------------------------------------------------
+
+    def _make_identities(self, layout: Layout) -> Identities:
+        hosts: dict[str, list[str]] = {
+            EDGE: [layout.infrastructure(5), "localhost", "127.0.0.1"],
+            WATCHMAN: [],
+        }
+        for instance in layout.instances():
+            hosts.setdefault(instance.service, []).append(instance.ip)
+        identities = Identities(self.run_dir / "identity", hosts)
+        identities.write()
+        return identities
+
+    async def _spawn(self, commands: Iterable[Command]) -> None:
+        for command in commands:
+            log = self.run_dir / "logs" / f"{command.name}.log"
+            process = ManagedProcess(command, log, self._tell_guard, self._say)
+            self._processes[command.name] = process
+            await process.start()
+
+    async def _until(self, condition: Callable[[], Awaitable[bool]]) -> None:
+        while not await condition():
+            self._check_ends()
+            await asyncio.sleep(POLL_S / 2)
+
+    async def _listening(self, addresses: Iterable[str]) -> bool:
+        return all(await asyncio.gather(*(answers(address) for address in addresses)))
+
+    def _check_ends(self) -> None:
+        failing = [p for p in self._processes.values() if len(p.exits) >= EARLY_ENDS]
+        if failing:
+            tails = "\n".join(f"--- {process.log}\n{process.tail()}" for process in failing[:3])
+            raise StartFailed(f"{', '.join(p.name for p in failing)} will not start\n{tails}")
+
+    async def _explain(self) -> str:
+        missing = await _there(self._readiness).missing(self.instances())
+        lines = [f"not ready after {self.settings.start_timeout:.0f} s: {len(missing)} nodes missing"]
+        lines += [f"  {name}: {why}" for name, why in missing.items()]
+        for name in list(missing)[:3]:
+            process = next((p for key, p in self._processes.items() if name.startswith(key)), None)
+            if process is not None:
+                lines.append(f"--- {process.log}\n{process.tail()}")
+        return "\n".join(lines)
+
+    def _say(self, line: str) -> None:
+        elapsed = f"{time.monotonic() - self._began:5.1f} s  " if self._began else ""
+        self._progress(elapsed + line)
+
+    async def _start_guard(self, sockets: Path) -> None:
+        program = str(Path(__file__).with_name("guard.py"))
+        self._guard = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-S",
+            "-E",
+            program,
+            str(sockets),
+            stdin=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def _tell_guard(self, line: str) -> None:
+        guard = self._guard
+        if guard is not None and guard.stdin is not None and not guard.stdin.is_closing():
+            guard.stdin.write(f"{line}\n".encode())
+
+    async def _stop_guard(self) -> None:
+        guard, self._guard = self._guard, None
+        if guard is not None and guard.stdin is not None:
+            with contextlib.suppress(ConnectionError):
+                guard.stdin.write(b"done\n")
+                await guard.stdin.drain()
+                guard.stdin.close()
+            await guard.wait()
+
+
+def _there(value: T | None) -> T:
+    if value is None:
+        raise RuntimeError("the mesh has not been started")
+    return value
