@@ -9,7 +9,7 @@ from voice.tlib.v1.event_service_pb2 import SubscribeRequest
 from voice.tlib.v1.message_type_pb2 import MessageType
 from voice.tlib.v1.request_pb2 import Request
 
-from services.front_end.rate import Rates
+from mesh.rates import Rates
 from services.front_end.subscription import Filter, for_client
 
 RINGING = MessageType.MESSAGE_TYPE_EVENT_RINGING

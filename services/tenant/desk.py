@@ -1,0 +1,308 @@
+"""The router of one tenant at work: feeds it what happens, does what it decides.
+
+Nothing is stored. A request stays in the tenant's queue until its answer is in the answer queue, so an heir finds every
+waiting request there with its age and priority; agents are known from Agent State and from the event streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from structlog.typing import FilteringBoundLogger
+from voice.agent_state.v1.agent_state_service_pb2 import (
+    CancelReservationRequest,
+    ListAgentsRequest,
+    ReserveAgentRequest,
+    ReserveAgentResponse,
+)
+from voice.redis_queue.v1.queue_service_pb2 import QueueEntry
+from voice.tenant.v1.routing_pb2 import RouteRequest
+from voice.tlib.v1.envelope_pb2 import EventEnvelope
+
+from mesh.discovery import Directory, OwnerClient, OwnerUnknown, to_node
+from mesh.identifiers import agent_slot, conn_id_text
+from mesh.rq import AGENT, THREAD, Rq, SlotReader
+from mesh.telemetry import ladder
+from services.tenant import facts
+from services.tenant.agents import Change
+from services.tenant.machine import (
+    AgentChanged,
+    AgentSeen,
+    Cancel,
+    Denied,
+    Effect,
+    Found,
+    GiveBack,
+    Granted,
+    Input,
+    NotFound,
+    Reserve,
+    Router,
+    Submit,
+    Tick,
+    Update,
+)
+from services.tenant.targets import TargetError
+
+if TYPE_CHECKING:
+    from voice.agent_state.v1.agent_state_service_pb2_grpc import AgentStateServiceAsyncStub
+
+SLOTS = 256
+RESERVE_TIMEOUT_S = 2.0
+OWNERS_TIMEOUT_S = 30.0
+"""How long to wait for every agent slot to have an owner before starting over, seconds."""
+RESERVATION_MS = 10_000
+"""How long an agent is kept for a call on its way, milliseconds."""
+
+
+def now_us() -> int:
+    """UTC microseconds."""
+    return time.time_ns() // 1000
+
+
+@dataclass
+class Deskmates:
+    """What every desk of the process shares."""
+
+    rq: Rq
+    agents: Directory
+    """Nodes and slots of Agent State."""
+    stub: AgentStateServiceAsyncStub
+    log: FilteringBoundLogger
+
+
+@dataclass
+class _Entry:
+    """A request of the queue with the ids of all entries that concern it."""
+
+    message: RouteRequest
+    entry_ids: list[str] = field(default_factory=list)
+
+
+class Desk:
+    """One tenant."""
+
+    def __init__(self, tenant: str, router: Router, mates: Deskmates) -> None:
+        self.tenant = tenant
+        self.router = router
+        self._mates = mates
+        self._owners = OwnerClient(mates.agents)
+        self._entries: dict[str, _Entry] = {}
+        self._seen_seq: dict[str, int] = defaultdict(int)
+        self._on_dn: dict[str, str] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._queue = f"route_requests:{tenant}"
+
+    async def run(self) -> None:
+        """Serves the tenant until cancelled. Whatever fails ends it; the supervisor starts it again from scratch."""
+        rq = self._mates.rq
+        agent_events = rq.read_slots(AGENT, tenant=self.tenant)
+        call_events = rq.read_slots(THREAD, tenant=self.tenant)
+        try:
+            held = await asyncio.gather(
+                self._follow_from_now(agent_events), self._follow_from_now(call_events)
+            )
+            await self._meet_agents()
+            for envelope in [e for events in held for e in events]:
+                self._take_event(envelope)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._read_events(agent_events))
+                group.create_task(self._read_events(call_events))
+                group.create_task(self._read_requests())
+                group.create_task(self._tick())
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await agent_events.close()
+            await call_events.close()
+
+    def waiting(self) -> list[RouteRequest]:
+        """Requests in the order of service."""
+        return [self._entries[request.request_id].message for request in self.router.waiting()]
+
+    def handle(self, item: Input) -> None:
+        """Gives the router an input and does what it decides."""
+        for effect in self.router.handle(item, now_us()):
+            self._perform(effect)
+        self._wake.set()
+
+    # -- what comes in -----------------------------------------------------------------------------------------
+
+    async def _follow_from_now(self, reader: SlotReader) -> list[EventEnvelope]:
+        """Begins to follow all slots; what comes until each has begun is kept for after the snapshot."""
+        for slot in range(SLOTS):
+            reader.add(slot, "")
+        missing, held = set(range(SLOTS)), []
+        async for batch in reader:
+            held += batch.events
+            if batch.caught_up:
+                missing.discard(batch.slot)
+            if not missing:
+                break
+        return held
+
+    async def _meet_agents(self) -> None:
+        """Reads every logged-in agent of the tenant from the owners of all agent slots."""
+        directory = self._mates.agents
+        for slot in range(SLOTS):
+            await directory.wait_owner(slot, OWNERS_TIMEOUT_S)
+        for node in directory.nodes():
+            request = ListAgentsRequest(tenant=self.tenant)
+            answer = await self._mates.stub.ListAgents(request, timeout=5, metadata=to_node(node))
+            for agent in answer.agents:
+                self._seen_seq[f"{self.tenant}:{agent.agent_id}"] = agent.last_seq
+                self._on_dn[agent.dn] = agent.agent_id
+                self.handle(AgentSeen(facts.agent_view(agent)))
+
+    async def _read_events(self, reader: SlotReader) -> None:
+        async for batch in reader:
+            if batch.expired:
+                raise RuntimeError(f"events of slot {batch.slot} were trimmed before they were read")
+            for envelope in batch.events:
+                self._take_event(envelope)
+
+    def _take_event(self, envelope: EventEnvelope) -> None:
+        if envelope.WhichOneof("body") != "event":
+            return
+        event = envelope.event
+        if envelope.call_thread_id:
+            change = facts.call_change(event, self._agent_on)
+        elif envelope.seq <= self._seen_seq[envelope.stream_key]:
+            return
+        else:
+            self._seen_seq[envelope.stream_key] = envelope.seq
+            change = facts.agent_change(event, self._agent_on)
+        if change is not None:
+            self._remember_dn(change)
+            self.handle(AgentChanged(change))
+
+    def _agent_on(self, dn: str) -> str:
+        return self._on_dn.get(dn, "")
+
+    def _remember_dn(self, change: Change) -> None:
+        if change.dn:
+            self._on_dn[change.dn] = change.agent_id
+        elif change.dn == "":
+            before = self.router.roster.agents.get(change.agent_id)
+            if before is not None and self._on_dn.get(before.dn) == change.agent_id:
+                del self._on_dn[before.dn]
+
+    async def _read_requests(self) -> None:
+        async for entries in self._mates.rq.read_queue(self._queue):
+            for entry in entries:
+                self._take_request(entry)
+
+    def _take_request(self, entry: QueueEntry) -> None:
+        message = RouteRequest.FromString(entry.payload)
+        known = self._entries.get(message.request_id)
+        match message.operation:
+            case RouteRequest.OPERATION_SUBMIT:
+                self._submit(message, entry)
+            case RouteRequest.OPERATION_UPDATE if known is not None:
+                known.entry_ids.append(entry.id)
+                self.handle(Update(message.request_id, message.priority))
+            case RouteRequest.OPERATION_CANCEL if known is not None:
+                known.entry_ids.append(entry.id)
+                self.handle(Cancel(message.request_id))
+            case _:
+                # Answered already, or nothing this version knows: there is nothing left to wait for.
+                self._mates.rq.acknowledge(self._queue, entry.id)
+
+    def _submit(self, message: RouteRequest, entry: QueueEntry) -> None:
+        held = self._entries.setdefault(message.request_id, _Entry(message))
+        if entry.id not in held.entry_ids:
+            held.entry_ids.append(entry.id)
+        ladder("session", "route request", call_thread_id=message.call_thread_id, to=self.tenant)
+        try:
+            request = facts.request_of(message, entry.time_us or now_us())
+        except TargetError as error:
+            self._answer(NotFound(message.request_id, str(error)))
+            return
+        self.handle(Submit(request))
+
+    async def _tick(self) -> None:
+        while True:
+            due = self.router.next_us(now_us())
+            pause = None if due is None else max(0.0, (due - now_us()) / 1e6)
+            self._wake.clear()
+            try:
+                await asyncio.wait_for(self._wake.wait(), pause)
+            except TimeoutError:
+                self.handle(Tick())
+
+    # -- what is done ------------------------------------------------------------------------------------------
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case Reserve():
+                self._spawn(self._reserve(effect))
+            case GiveBack(agent_id, token):
+                self._spawn(self._give_back(agent_id, token))
+            case Found() | NotFound():
+                self._answer(effect)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reserve(self, ask: Reserve) -> None:
+        request = ReserveAgentRequest(
+            tenant=self.tenant,
+            agent_id=ask.agent_id,
+            request_id=f"{ask.request_id}:{ask.attempt}",
+            client="tenant",
+            duration_ms=RESERVATION_MS,
+            priority=ask.priority,
+            only_if_ready=True,
+        )
+        slot = agent_slot(self.tenant, f"agent:{ask.agent_id}")
+        try:
+            answer: ReserveAgentResponse = await self._owners.call(
+                self._mates.stub.ReserveAgent, request, slot, RESERVE_TIMEOUT_S
+            )
+        except (grpc.aio.AioRpcError, OwnerUnknown) as error:
+            self._mates.log.info(
+                "reservation denied", agent=ask.agent_id, request=ask.request_id, why=str(error)[:200]
+            )
+            self.handle(Denied(ask.request_id, ask.agent_id))
+            return
+        self.handle(
+            Granted(ask.request_id, ask.agent_id, answer.reservation.token, answer.reservation.until_us)
+        )
+
+    async def _give_back(self, agent_id: str, token: str) -> None:
+        request = CancelReservationRequest(tenant=self.tenant, agent_id=agent_id, token=token)
+        slot = agent_slot(self.tenant, f"agent:{agent_id}")
+        try:
+            await self._owners.call(self._mates.stub.CancelReservation, request, slot, RESERVE_TIMEOUT_S)
+        except (grpc.aio.AioRpcError, OwnerUnknown) as error:
+            self._mates.log.info(
+                "reservation not given back, it will expire", agent=agent_id, why=str(error)[:200]
+            )
+
+    def _answer(self, answer: Found | NotFound) -> None:
+        entry = self._entries.pop(answer.request_id, None)
+        if entry is None:
+            return
+        message = facts.answer_message(entry.message, answer)
+        who = message.agent_id or message.message
+        ladder(
+            "session",
+            f"answer {who}",
+            call_thread_id=message.call_thread_id,
+            conn=conn_id_text(entry.message.conn_id),
+        )
+        self._spawn(self._deliver(entry, message.SerializeToString()))
+
+    async def _deliver(self, entry: _Entry, payload: bytes) -> None:
+        """The request leaves the queue only when its answer is in the other."""
+        await self._mates.rq.enqueue(entry.message.answer_queue, entry.message.request_id, payload)
+        await self._mates.rq.acknowledge(self._queue, *entry.entry_ids)
