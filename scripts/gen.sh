@@ -3,19 +3,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 final=${1:-gen}
-out=build/gen
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
 py=.venv/bin/python
-site=$($py -c 'import site; print(site.getsitepackages()[0])')
 
-# Google's published API definitions come from the installed package, not from a copy in the repository.
 deps=build/proto_deps
-mkdir -p $deps/google/api $deps/google/rpc
-for f in google/api/annotations.proto google/api/http.proto google/rpc/status.proto google/rpc/error_details.proto; do
-  cmp -s "$site/$f" "$deps/$f" || cp "$site/$f" "$deps/$f"
-done
+scripts/proto_deps.sh
 
 mapfile -t protos < <(cd proto && find voice -name '*.proto' | LC_ALL=C sort)
-rm -rf "$out/python" "$out/betterproto"
 mkdir -p "$out/python" "$out/betterproto"
 export PATH="$PWD/.venv/bin:$PATH"
 $py -m grpc_tools.protoc -Iproto -I$deps --python_out="$out/python" --grpc_python_out="$out/python" \
