@@ -20,6 +20,7 @@ from etcdserverpb import rpc_pb2 as pb
 from etcdserverpb import rpc_pb2_grpc as rpc
 
 from mesh.etcd_values import (
+    CHANNEL_OPTIONS,
     Compacted,
     EtcdError,
     EtcdRefused,
@@ -78,16 +79,6 @@ PAGE = 512
 """Keys a page when a prefix is read."""
 ATTEMPT_S = 1.0
 """Longest wait for one endpoint, seconds, when there are several."""
-CHANNEL_OPTIONS = (
-    ("grpc.keepalive_time_ms", 10_000),  # below 5 s etcd answers GOAWAY too_many_pings
-    ("grpc.keepalive_timeout_ms", 3_000),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.max_receive_message_length", 64 << 20),
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_http_proxy", 0),
-)
 
 T = TypeVar("T")
 

@@ -10,6 +10,17 @@ import grpc.aio
 from etcdserverpb import rpc_pb2 as pb
 from mvccpb import kv_pb2
 
+CHANNEL_OPTIONS = (
+    ("grpc.keepalive_time_ms", 10_000),  # below 5 s etcd answers GOAWAY too_many_pings
+    ("grpc.keepalive_timeout_ms", 3_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.max_receive_message_length", 64 << 20),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+)
+
 
 class EtcdError(Exception):
     """Base of what this client raises."""

@@ -25,6 +25,7 @@ class Claim:
 
     node: str
     epoch: int
+    lease: int
 
 
 @dataclass(slots=True)

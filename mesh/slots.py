@@ -1,35 +1,53 @@
-"""A node's slots: claims what it should have, hands over what others should, tells the service of both."""
+"""A node's slots: claims what it should have, hands over what others should, tells the service of both.
+
+The watch fills the view (`claims.py`); `handover.decide` says what to do about it; transactions do it; what
+the claims then say is followed by acquire and release (`holdings.py`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from enum import Enum
-from typing import Protocol
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Protocol, TypeVar
 
+import structlog
+from voice.error.v1.reason_pb2 import Reason
+
+from mesh.allocation import Slot as SlotKey
+from mesh.claims import GIVE_BATCH, TAKE_BATCH, Claims, by_name, number_below
+from mesh.errors import DomainError
+from mesh.etcd import EtcdUnavailable, LeaseNotFound, Watch
+from mesh.handover import Give, Take, complete, decide
+from mesh.holdings import Acquire, Holdings, Release, ReleaseReason
 from mesh.membership import Membership
 
-SlotKey = int | str
-"""A slot: its number, or for families keyed by name (tenants) its key."""
+__all__ = ["Acquire", "HasMembership", "NotOwner", "Release", "ReleaseReason", "SlotKey", "Slots"]
+
+T = TypeVar("T")
+
+SETTLE_S = 0.3
+"""How long a node that just joined waits for peers before it claims free slots, seconds."""
+PACE_S = 0.01
+"""Least time between two decisions: many slots acquired one after the other are one change, seconds."""
+RETRY_S = 0.1
+"""Pause after a transaction that failed, seconds."""
+
+log = structlog.get_logger("mesh.slots")
 
 
-class ReleaseReason(Enum):
-    """Why a slot is released."""
+class NotOwner(DomainError):
+    """This node does not own the slot."""
 
-    HANDED_OVER = "handed over"
-    """The claim is about to be given to another node: what is not written yet must be written before
-    returning."""
-    LOST = "lost"
-    """The claim is gone (lease ended, store replaced): drop the slot's state, write nothing, cause no
-    effect."""
-
-
-class NotOwner(Exception):
-    """This node does not own the slot. Has `family` and `slot`."""
-
-    def __init__(self, family: str, slot: SlotKey) -> None:
-        super().__init__(f"not the owner of {family} slot {slot}")
-        self.family = family
-        self.slot = slot
+    def __init__(self, family: str, slot: SlotKey, owner: str = "") -> None:
+        super().__init__(
+            Reason.REASON_NOT_OWNER,
+            f"not the owner of {family} slot {slot}",
+            family=family,
+            slot=str(slot),
+            owner=owner,
+        )
 
 
 class HasMembership(Protocol):
@@ -39,19 +57,19 @@ class HasMembership(Protocol):
     def membership(self) -> Membership: ...
 
 
-Acquire = Callable[[SlotKey, int], Awaitable[None]]
-Release = Callable[[SlotKey, int, ReleaseReason], Awaitable[None]]
-
-
 class Slots:
-    """The slots of one family that this node owns.
+    """The slots of one family that this node owns. A service has one family.
 
     `count_or_keys`: the number of slots (fixed for good), or a callable giving the keys known now, which
     may grow (call `refresh()` when it has); a key that disappears keeps its slot until its owner ends.
+
     `acquire(slot, epoch)` is awaited when a claim was won: raise the fence, then read, then return; only
-    then is the slot in `owned`. When it raises, it is logged and called again with backoff.
-    `release(slot, epoch, reason)` is awaited when the slot has left `owned`; acquire and release of one
-    slot never overlap.
+    then is the slot in `owned`. When it raises, it is logged and called again with backoff; it is cancelled
+    when the claim goes meanwhile, and cleans up after itself in both cases. Many slots are acquired at once.
+
+    `release(slot, epoch, reason)` is awaited after the slot has left `owned`, for every acquire that
+    returned. Acquire and release of one slot never overlap. A lost lease is replaced only when all releases
+    have ended, so they must not wait for anything that may not come.
     """
 
     def __init__(
@@ -62,38 +80,228 @@ class Slots:
         *,
         acquire: Acquire,
         release: Release,
-        settle_s: float = 0.3,
+        settle_s: float = SETTLE_S,
     ) -> None:
         """`settle_s`: how long a node that just joined waits for peers before it claims free slots."""
-        raise NotImplementedError
+        membership = self._membership = service.membership
+        self.family = family
+        if isinstance(count_or_keys, int):
+            count, parse = count_or_keys, number_below(count_or_keys)
+            self._keys: Callable[[], Sequence[SlotKey]] = lambda: range(count)
+        else:
+            names, parse = count_or_keys, by_name
+            self._keys = lambda: sorted(names())
+        self._claims = Claims(membership.etcd, membership.region, membership.service, parse)
+        self._holdings = Holdings(family, acquire, release, self._changed)
+        self._settle_s = settle_s
+        self._joined_at: float | None = None
+        self._taking: set[SlotKey] = set()
+        self._work: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._news = asyncio.Event()
+        self._watch: Watch | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        membership.lease.on_lost(self._lease_lost)
+        membership.on_drain(self._drained)
+
+    # -- what the service asks -------------------------------------------------------------------------------
 
     @property
     def owned(self) -> Mapping[SlotKey, int]:
         """Slot -> epoch of the slots this node serves now."""
-        raise NotImplementedError
+        return MappingProxyType(self._holdings.owned)
 
     def epoch(self, slot: SlotKey) -> int:
         """Epoch of an owned slot. Raises NotOwner."""
-        raise NotImplementedError
+        epoch = self._holdings.owned.get(slot)
+        if epoch is None:
+            raise self._not_owner(slot)
+        return epoch
+
+    def may_act(self, slot: SlotKey) -> bool:
+        """Whether an effect for the slot may leave without a fenced write: owned, and the lease deadline is
+        ahead."""
+        return slot in self._holdings.owned and self._membership.lease.good()
 
     async def ready(self, slot: SlotKey, timeout: float) -> int:
         """Epoch of the slot, waiting while it is being acquired. Raises NotOwner when it is not this
         node's, or is not acquired within `timeout` seconds."""
-        raise NotImplementedError
-
-    async def start(self) -> None:
-        """Begins to take part (after `Membership.join`)."""
-        raise NotImplementedError
+        deadline = time.monotonic() + timeout
+        while slot not in self._holdings.owned and slot in self._holdings.claimed_epochs:
+            if not await self._changed_before(deadline):
+                break
+        return self.epoch(slot)
 
     async def wait_complete(self, timeout: float) -> None:
         """Returns when every slot of the family is claimed by some node and this node's are acquired. Raises
         TimeoutError."""
-        raise NotImplementedError
+        deadline = time.monotonic() + timeout
+        while self._joined_at is None or not self._complete():
+            if not await self._changed_before(deadline):
+                missing = [slot for slot in self._keys() if slot not in self._claims.view.claims]
+                raise TimeoutError(f"{self.family}: {len(missing)} slots without owner after {timeout} s")
+
+    # -- its life --------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begins to take part (after `Membership.join`)."""
+        self._watch = self._membership.etcd.watch(self._claims.prefix)
+        self._tasks = [
+            asyncio.create_task(self._follow(self._watch), name=f"{self.family} watch"),
+            asyncio.create_task(self._act(), name=f"{self.family} slots"),
+        ]
 
     def refresh(self) -> None:
         """The callable given as `count_or_keys` has more keys now."""
-        raise NotImplementedError
+        self._wake.set()
 
     async def stop(self) -> None:
-        """Takes part no longer; hands nothing over (`Membership.drain` does)."""
-        raise NotImplementedError
+        """Takes part no longer; hands nothing over (`Membership.drain` does), releases what is left as
+        lost."""
+        if self._watch is not None:
+            await self._watch.close()
+        for task in (*self._tasks, *self._work):
+            task.cancel()
+        await asyncio.gather(*self._tasks, *self._work, return_exceptions=True)
+        self._tasks = []
+        await self._holdings.stop()
+
+    # -- what happens to it ----------------------------------------------------------------------------------
+
+    async def _follow(self, watch: Watch) -> None:
+        async for batch in watch:
+            if batch.replaced:
+                log.critical("etcd was replaced: its claims and epochs are not the ones Redis knows")
+            self._claims.told(batch)
+            self._seen()
+
+    async def _lease_lost(self) -> None:
+        self._claims.forget(self._membership.incarnation)
+        self._joined_at = None
+        self._seen()
+        await self._holdings.idle()
+
+    async def _drained(self) -> None:
+        while self._holdings.claimed_epochs and self._heirs():
+            await self._changed_before(time.monotonic() + RETRY_S)
+
+    def _seen(self) -> None:
+        """The view has changed: follow what it says is mine."""
+        me, lease = self._membership.incarnation, self._membership.lease.id
+        view = self._claims.view
+        mine = {
+            slot: claim.epoch
+            for slot, claim in view.claims.items()
+            if lease and claim.node == me and claim.lease == lease
+        }
+        for slot in [slot for slot in self._holdings.claimed_epochs if slot not in mine]:
+            self._holdings.lost(slot)
+        for slot, epoch in mine.items():
+            self._holdings.claimed(slot, epoch)
+        here = me in view.peers and view.peers[me].lease == lease != 0
+        if here and self._joined_at is None:
+            self._joined_at = time.monotonic()
+            asyncio.get_running_loop().call_later(self._settle_s, self._wake.set)
+        self._changed()
+
+    # -- what it does ----------------------------------------------------------------------------------------
+
+    async def _act(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._joined_at is None:
+                continue
+            settled = time.monotonic() - self._joined_at >= self._settle_s
+            me, view = self._membership.incarnation, self._claims.view
+            for effect in decide(view, me, self._keys(), list(self._holdings.owned), settled=settled):
+                if isinstance(effect, Take):
+                    free = [slot for slot in effect.slots if slot not in self._taking]
+                    for batch in _batches(free, TAKE_BATCH):
+                        self._taking.update(batch)
+                        self._begin(self._take(batch))
+                else:
+                    for gift in _batches(effect.slots, GIVE_BATCH):
+                        self._begin(self._give(Give(effect.target, tuple(gift))))
+            await asyncio.sleep(PACE_S)
+
+    async def _take(self, slots: Sequence[SlotKey]) -> None:
+        try:
+            await self._claims.take(slots, self._membership.incarnation, self._membership.lease.id)
+        except (EtcdUnavailable, LeaseNotFound) as error:
+            log.warning("claim not answered", family=self.family, slots=len(slots), problem=str(error))
+            await asyncio.sleep(RETRY_S)
+        finally:
+            self._taking.difference_update(slots)
+            self._seen()
+
+    async def _give(self, gift: Give) -> None:
+        parted = await asyncio.gather(*(self._holdings.part(slot, epoch) for slot, epoch in gift.slots))
+        left = [item for item, done in zip(gift.slots, parted, strict=True) if done]
+        try:
+            while left and not await self._given(left, gift):
+                mine = self._holdings.claimed_epochs
+                left = [(slot, epoch) for slot, epoch in left if mine.get(slot) == epoch]
+        except LeaseNotFound:
+            log.info("heir has gone before the hand-over", family=self.family, heir=gift.target.incarnation)
+            await asyncio.sleep(RETRY_S)
+        finally:
+            self._seen()
+            for slot, epoch in left:
+                self._holdings.keep(slot, epoch)
+
+    async def _given(self, slots: Sequence[tuple[SlotKey, int]], gift: Give) -> bool:
+        """Tries once; afterwards the view knows. False when it has to be tried again with what is still
+        mine."""
+        try:
+            return await self._claims.give(slots, gift.target)
+        except EtcdUnavailable as error:
+            log.warning("hand-over not answered", family=self.family, slots=len(slots), problem=str(error))
+            await asyncio.sleep(RETRY_S)
+            return False
+        finally:
+            self._seen()
+
+    # -- plumbing --------------------------------------------------------------------------------------------
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work, name=f"{self.family} transaction")
+        self._work.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._work.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a change of slots failed", family=self.family, exc_info=error)
+        self._changed()
+
+    def _changed(self) -> None:
+        self._wake.set()
+        self._news.set()
+
+    async def _changed_before(self, deadline: float) -> bool:
+        """Waits for the next change; False when there was none in time."""
+        self._news.clear()
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                await self._news.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _complete(self) -> bool:
+        held = self._holdings
+        return complete(self._claims.view, self._keys()) and held.owned.keys() == held.claimed_epochs.keys()
+
+    def _heirs(self) -> bool:
+        me = self._membership.incarnation
+        return any(not peer.draining for name, peer in self._claims.view.peers.items() if name != me)
+
+    def _not_owner(self, slot: SlotKey) -> NotOwner:
+        claim = self._claims.view.claims.get(slot)
+        owner = claim.node if claim and claim.node != self._membership.incarnation else ""
+        return NotOwner(self.family, slot, owner)
+
+
+def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
