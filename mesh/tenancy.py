@@ -21,7 +21,7 @@ from voice.error.v1.reason_pb2 import Reason
 from voice.type.v1 import options_pb2
 
 from mesh.errors import DomainError
-from mesh.metadata import EDGE_SERVICE, PEER_KEY, TENANT_KEY
+from mesh.metadata import CLIENT_KEY, EDGE_SERVICE, PEER_KEY, TENANT_KEY
 from mesh.pipeline import Call, Inspector, Method, Stage
 from mesh.telemetry.logs import logger
 from mesh.telemetry.metrics import Metrics
@@ -35,6 +35,8 @@ class Caller:
 
     tenant: str = ""
     """Tenant of a client; "" for a call between services."""
+    client: str = ""
+    """Subject of the client's token ("agent:<login code>", "client:<name>"); "" for a call between services."""
     peer: str = ""
     """SPIFFE id of the calling service; "" when no sidecar stands in front."""
 
@@ -42,6 +44,11 @@ class Caller:
     def service(self) -> str:
         """Service name in the SPIFFE id spiffe://<domain>/ns/<ns>/sa/<service>; "" without one."""
         return self.peer.rpartition("/sa/")[2] if "/sa/" in self.peer else ""
+
+    @property
+    def name(self) -> str:
+        """Whose requests these are: the client, or the calling service."""
+        return self.client or self.service or "unknown"
 
 
 _caller: ContextVar[Caller] = ContextVar("voicemesh_caller", default=Caller())  # noqa: B039
@@ -108,7 +115,9 @@ class Tenancy(Stage):
     def around(self, call: Call) -> AbstractAsyncContextManager[Any] | None:
         """Notes who calls, for `caller()`."""
         metadata = call.metadata
-        _caller.set(Caller(metadata.get(TENANT_KEY, ""), metadata.get(PEER_KEY, "")))
+        _caller.set(
+            Caller(metadata.get(TENANT_KEY, ""), metadata.get(CLIENT_KEY, ""), metadata.get(PEER_KEY, ""))
+        )
         return None
 
     def inspector(self, method: Method) -> Inspector | None:

@@ -41,11 +41,14 @@ class Filter:
 
 
 def for_client(envelope: EventEnvelope, client: str) -> EventEnvelope:
-    """The event as `client` may see it: ReferenceID and request id only of its own requests."""
-    if not envelope.HasField("requester") or envelope.requester.client == client:
+    """The event as `client` may see it: ReferenceID and request id only of its own requests, as it gave them."""
+    if not envelope.HasField("requester"):
         return envelope
     copy = EventEnvelope()
     copy.CopyFrom(envelope)
-    copy.ClearField("requester")
-    copy.event.ClearField("reference_id")
+    if envelope.requester.client == client:
+        copy.requester.request_id = copy.requester.request_id.removeprefix(f"{client}/")
+    else:
+        copy.ClearField("requester")
+        copy.event.ClearField("reference_id")
     return copy

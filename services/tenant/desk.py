@@ -139,7 +139,8 @@ class Desk:
         """Begins to follow all slots; what comes until each has begun is kept for after the snapshot."""
         for slot in range(SLOTS):
             reader.add(slot, "")
-        missing, held = set(range(SLOTS)), []
+        missing = set(range(SLOTS))
+        held: list[EventEnvelope] = []
         async for batch in reader:
             held += batch.events
             if batch.caught_up:

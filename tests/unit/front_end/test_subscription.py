@@ -15,7 +15,7 @@ from services.front_end.subscription import Filter, for_client
 RINGING = MessageType.MESSAGE_TYPE_EVENT_RINGING
 EVENT = EventEnvelope(
     call_thread_id="thread-1",
-    requester=Requester(client="agent:a1", reference_id=7, request_id="q7"),
+    requester=Requester(client="agent:a1", reference_id=7, request_id="agent:a1/q7"),
     event=Event(event_type=RINGING, this_dn="1001", agent_id="a1", reference_id=7, conn_id=5),
 )
 
@@ -44,7 +44,8 @@ def test_user_data_requests_are_not_for_clients() -> None:
 
 
 def test_a_client_sees_only_its_own_reference_ids() -> None:
-    assert for_client(EVENT, "agent:a1") is EVENT
+    own = for_client(EVENT, "agent:a1")
+    assert (own.event.reference_id, own.requester.request_id) == (7, "q7")
     foreign = for_client(EVENT, "agent:a2")
     assert foreign.event.reference_id == 0
     assert not foreign.HasField("requester")

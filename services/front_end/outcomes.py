@@ -1,0 +1,51 @@
+"""Requests that wait for their outcome: each gets exactly one, or a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from voice.agent_state.v1.agent_pb2 import RequestOutcome
+
+from mesh.errors import DomainError, Reason
+
+
+class Outcomes:
+    """Futures by tenant and request id. One loop."""
+
+    def __init__(self, limit: int) -> None:
+        """`limit`: requests that may wait at once."""
+        self._limit = limit
+        self._waiting: dict[tuple[str, str], list[asyncio.Future[RequestOutcome]]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @contextmanager
+    def expect(self, tenant: str, request_id: str) -> Iterator[asyncio.Future[RequestOutcome]]:
+        """A future for the outcome. The same id may be expected more than once: all get it. QUEUE_FULL over the limit."""
+        if self._count >= self._limit:
+            raise DomainError(
+                Reason.REASON_QUEUE_FULL, f"{self._limit} requests are waiting for their outcome already"
+            )
+        future: asyncio.Future[RequestOutcome] = asyncio.get_running_loop().create_future()
+        futures = self._waiting.setdefault((tenant, request_id), [])
+        futures.append(future)
+        self._count += 1
+        try:
+            yield future
+        finally:
+            self._count -= 1
+            futures.remove(future)
+            if not futures:
+                self._waiting.pop((tenant, request_id), None)
+
+    def settle(self, outcome: RequestOutcome) -> bool:
+        """Hands an outcome to those who wait for it. False when nobody does any more."""
+        futures = self._waiting.get((outcome.tenant, outcome.request_id), ())
+        for future in futures:
+            if not future.done():
+                future.set_result(outcome)
+        return bool(futures)
