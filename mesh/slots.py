@@ -48,6 +48,8 @@ class NotOwner(DomainError):
             slot=str(slot),
             owner=owner,
         )
+        self.family = family
+        self.slot = slot
 
 
 class HasMembership(Protocol):
