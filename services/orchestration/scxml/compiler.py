@@ -22,7 +22,7 @@ from services.orchestration.scxml.ecmascript import (
     literal,
 )
 from services.orchestration.scxml.loading import Loader, Resolve
-from services.orchestration.scxml.problems import Problem, Report
+from services.orchestration.scxml.problems import Position, Problem, Report
 from services.orchestration.scxml.reader import read
 from services.orchestration.scxml.statements import StatementWriter
 from services.orchestration.scxml.writer import Writer
@@ -142,6 +142,8 @@ class _Compiler:
         data = {item.id for state in tree.states for item in state.data}
         self.code = StatementWriter(self.out, report, data)
         self.transitions: list[CompiledTransition] = []
+        self._finalizers: list[int] = []
+        """Blocks of the finalize elements of the state being written."""
 
     def compile(self) -> Compiled:
         scripts = tuple(self._global_script(script) for script in self.document.scripts)
@@ -181,9 +183,13 @@ class _Compiler:
         return digest.hexdigest()
 
     def _positions(self) -> None:
-        with self.out.block("positions: [", "],"):
-            for number, entry in enumerate(self.code.positions):
-                self.out.line(f"{literal(entry)}, // {number}")
+        """`number line:column element file`, a line each, as one string."""
+        self.out.line("positions: `")
+        for number, entry in enumerate(self.code.positions):
+            line, column, element, *file = (str(item) for item in entry)
+            name = literal(" ".join([element, *file]))[1:-1].replace("`", "\\`").replace("$", "\\$")
+            self.out.raw(f"{number} {line}:{column} {name}")
+        self.out.raw("`,")
 
     def _setters(self) -> None:
         for name, body, at in self.code.setters:
@@ -220,18 +226,7 @@ class _Compiler:
             )
             if state.kind == "history":
                 self.out.line(f"deep: {literal(state.deep)},")
-            if kind == COMPOUND:
-                self._initial(number, state)
-            for name, blocks in (("onentry", state.onentry), ("onexit", state.onexit)):
-                self._handlers(name, blocks)
-            if state.data:
-                with self.out.block("data: [", "],"):
-                    for item in state.data:
-                        self._data(item)
-            if state.transitions:
-                with self.out.block("transitions: [", "],"):
-                    for transition in state.transitions:
-                        self._transition(number, state, transition)
+            self._code(state)
             if state.invokes:
                 with self.out.block("invokes: [", "],"):
                     for invoke in state.invokes:
@@ -244,61 +239,82 @@ class _Compiler:
             return COMPOUND if self.tree.regions(number) else ATOMIC
         return {"scxml": COMPOUND, "parallel": PARALLEL, "final": FINAL, "history": HISTORY}[state.kind]
 
-    def _initial(self, number: int, state: doc.State) -> None:
-        if state.initial is None:
-            first = self.tree.index[self.tree.regions(number)[0].id]
-            self.out.line(f"initial: {{ targets: [{first}], run: null }},")
-            return
-        targets = self._indexes(state.initial.targets)
-        with self.out.block(f"initial: {{ targets: {targets},", "},", state.initial.at):
-            self._function("run", state.initial.body)
-
     def _indexes(self, targets: tuple[str, ...]) -> str:
         return literal([self.tree.index[target] for target in targets])
 
-    def _function(self, name: str, body: tuple[doc.Statement, ...]) -> None:
-        if not body:
-            self.out.line(f"{name}: null,")
-            return
-        with self.out.block(f"{name}: function () {{", "},"):
-            self.code.block(body)
+    # -- code of a state ----------------------------------------------------------------------------
 
-    def _handlers(self, name: str, blocks: tuple[tuple[doc.Statement, ...], ...]) -> None:
-        blocks = tuple(block for block in blocks if block)
-        if not blocks:
-            return
-        with self.out.block(f"{name}: [", "],"):
-            for block in blocks:
-                with self.out.block("function () {", "},"):
-                    self.code.block(block)
+    def _code(self, state: doc.State) -> None:
+        """The numbered blocks of a state, then the tables that refer to them. One function a state: a
+        function for each handler would cost every session several times the memory."""
+        blocks = _Blocks(self.out, self.code)
+        entry = [block for block in state.onentry if block]
+        exit_ = [block for block in state.onexit if block]
+        tables = Writer()
+        with self.out.block("code: function ($scxml_n) {", "},"), self.out.block("switch ($scxml_n) {", "}"):
+            for name, handlers in (("onentry", entry), ("onexit", exit_)):
+                for body in handlers:
+                    blocks.body(name, body)
+            self._write_tables(state, blocks, tables)
+        if blocks.count == 0:
+            self.out.drop(4)
+        if entry or exit_:
+            self.out.line(f"entry: {len(entry)}, exit: {len(exit_)},")
+        self.out.append(tables)
 
-    def _data(self, item: doc.Data) -> None:
+    def _write_tables(self, state: doc.State, blocks: _Blocks, tables: Writer) -> None:
+        number = self.tree.index[state.id] if state.kind != "scxml" else 0
+        if self._kind(number, state) == COMPOUND:
+            self._initial(number, state, blocks, tables)
+        if state.data:
+            with tables.block("data: [", "],"):
+                for item in state.data:
+                    self._data(item, blocks, tables)
+        if state.transitions:
+            with tables.block("transitions: [", "],"):
+                for transition in state.transitions:
+                    self._transition(number, state, transition, blocks, tables)
+        for invoke in state.invokes:
+            self._finalize(invoke, blocks)
+
+    def _initial(self, number: int, state: doc.State, blocks: _Blocks, tables: Writer) -> None:
+        if state.initial is None:
+            first = self.tree.index[self.tree.regions(number)[0].id]
+            tables.line(f"initial: {{ targets: [{first}], run: -1 }},")
+            return
+        targets = self._indexes(state.initial.targets)
+        run = blocks.body("initial", state.initial.body)
+        tables.line(f"initial: {{ targets: {targets}, run: {run} }},", state.initial.at)
+
+    def _data(self, item: doc.Data, blocks: _Blocks, tables: Writer) -> None:
         at = self.code.position(item.at, "data")
+        block = -1
         if item.failed_source:
-            init = f"function () {{ $scxml.fail({literal(item.failed_source)}); }}"
+            block = blocks.line(f"$scxml.fail({literal(item.failed_source)});", item.at)
         elif item.expr is not None:
-            init = f"function () {{ {item.id} = {self.code.expression(item.expr)}; }}"
+            block = blocks.line(f"{item.id} = {self.code.expression(item.expr)};", item.at)
         elif item.inline is not None:
-            init = f"function () {{ {item.id} = {self.code.inline(item.inline)}; }}"
-        else:
-            init = "null"
-        self.out.line(f"{{ id: {literal(item.id)}, at: {at}, init: {init} }},", item.at)
+            block = blocks.line(f"{item.id} = {self.code.inline(item.inline)};", item.at)
+        tables.line(f"[{literal(item.id)}, {at}, {block}],", item.at)
 
-    def _transition(self, number: int, state: doc.State, item: doc.Transition) -> None:
+    def _transition(
+        self, number: int, state: doc.State, item: doc.Transition, blocks: _Blocks, tables: Writer
+    ) -> None:
         at = self.code.position(item.at, "transition")
-        events = literal(list(item.events)) if item.events else "null"
-        cond = self.code.function(item.cond) if item.cond else "null"
-        head = f"{{ number: {len(self.transitions)}, at: {at}, events: {events}, cond: {cond},"
+        events = literal(item.events[0] if len(item.events) == 1 else list(item.events) or None)
+        cond = blocks.value("cond", item.cond) if item.cond else -1
+        run = blocks.body("transition", item.body)
         event = " ".join(item.events)
+        domain = self._domain(number, item)
+        known = "" if domain is None else f", domain: {domain}"
+        tables.line(
+            f"{{ number: {len(self.transitions)}, at: {at}, events: {events}, cond: {cond}, run: {run},"
+            f" targets: {self._indexes(item.targets)}, internal: {literal(item.internal)}{known} }},",
+            item.at,
+        )
         self.transitions.append(
             CompiledTransition(state.id, event, item.targets, item.at.line, item.at.column)
         )
-        with self.out.block(head, "},", item.at):
-            domain = self._domain(number, item)
-            known = "" if domain is None else f", domain: {domain}"
-            targets = self._indexes(item.targets)
-            self.out.line(f"targets: {targets}, internal: {literal(item.internal)}{known},")
-            self._function("run", item.body)
 
     def _domain(self, number: int, item: doc.Transition) -> int | None:
         """3.13 getTransitionDomain; None when there is no target or only run time can tell."""
@@ -330,19 +346,18 @@ class _Compiler:
             members.append(f"params: {self.code.params(item.namelist, item.params)}")
         members += self.code.content(item.content)
         with self.out.block(f"{{ at: {at}, autoforward: {literal(item.autoforward)},", "},", item.at):
+            self.out.line(f"finalize: {self._finalizers.pop(0)},")
             self.out.line(f"arguments: function () {{ return {{ {', '.join(members)} }}; }},", item.at)
-            self._finalize(item)
 
-    def _finalize(self, item: doc.Invoke) -> None:
+    def _finalize(self, item: doc.Invoke, blocks: _Blocks) -> None:
         if item.finalize is None or item.finalize:
-            self._function("finalize", item.finalize or ())
+            self._finalizers.append(blocks.body("finalize", item.finalize or ()))
             return
         # Empty: what came back under these names is assigned to where the values came from (6.5.2).
         places = [(code.text, code) for code in item.namelist]
         places += [(param.name, param.location) for param in item.params if param.location]
-        with self.out.block("finalize: function () {", "},"):
-            for name, code in places:
-                self.out.line(f"$scxml.bring({literal(name)}, {self.code.setter(code)});", code.at)
+        lines = [f"$scxml.bring({literal(name)}, {self.code.setter(code)});" for name, code in places]
+        self._finalizers.append(blocks.line("\n".join(lines), item.at) if lines else -1)
 
     def _donedata(self, item: doc.DoneData) -> None:
         if item.content is not None:
@@ -358,3 +373,42 @@ class _Compiler:
                     params.append(f"[{literal(param.name)}, {at}, {self.code.function(code)}]")
             body = f"params: [{', '.join(params)}]"
         self.out.line(f"donedata: {{ {body} }},", item.at)
+
+
+class _Blocks:
+    """The numbered cases of a state's code."""
+
+    def __init__(self, out: Writer, code: StatementWriter) -> None:
+        self.out = out
+        self.code = code
+        self.count = 0
+
+    def _next(self, what: str) -> int:
+        self.count += 1
+        self.out.line(f"case {self.count - 1}: // {what}")
+        return self.count - 1
+
+    def body(self, what: str, body: tuple[doc.Statement, ...]) -> int:
+        """A block of statements; -1 for none."""
+        if not body:
+            return -1
+        number = self._next(what)
+        with self.out.indented():
+            self.code.block(body)
+            self.out.line("return;")
+        return number
+
+    def value(self, what: str, code: doc.Code) -> int:
+        """A block that returns the value of an expression."""
+        number = self._next(what)
+        with self.out.indented():
+            self.out.line(f"return {self.code.expression(code)};", code.at)
+        return number
+
+    def line(self, text: str, at: Position) -> int:
+        """A block of one line."""
+        number = self._next("data")
+        with self.out.indented():
+            self.out.line(text, at)
+            self.out.line("return;")
+        return number

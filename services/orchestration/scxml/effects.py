@@ -232,3 +232,39 @@ def child_from_json(value: dict[str, Json]) -> ActionChild:
     """A parameter element from its JSON form (see `effect_to_json`)."""
     children = tuple(child_from_json(child) for child in value["children"])
     return ActionChild(value["name"], value["attributes"], children, value.get("text", ""))
+
+
+def event_to_json(event: Event) -> dict[str, Json]:
+    """Members that differ from their defaults; the inverse is `Event(**value)`."""
+    return {
+        item.name: value
+        for item in fields(Event)
+        if (value := getattr(event, item.name)) != item.default or item.name == "name"
+    }
+
+
+def result_to_json(result: StepResult) -> dict[str, Json]:
+    """A step's result as the worker process sends it."""
+    return {
+        "effects": [effect_to_json(effect) for effect in result.effects],
+        "configuration": result.configuration,
+        "finished": result.finished,
+        "query": asdict(result.query) if result.query else None,
+        "failure": asdict(result.failure) if result.failure else None,
+        "trace": [asdict(taken) for taken in result.trace],
+        "warnings": result.warnings,
+    }
+
+
+def result_from_json(value: dict[str, Json]) -> StepResult:
+    """The inverse of `result_to_json`."""
+    query, failure = value["query"], value["failure"]
+    return StepResult(
+        effects=[effect_from_json(effect) for effect in value["effects"]],
+        configuration=value["configuration"],
+        finished=value["finished"],
+        query=Query(**{**query, "arguments": tuple(query["arguments"])}) if query else None,
+        failure=Failure(**failure) if failure else None,
+        trace=[Taken(**{**taken, "targets": tuple(taken["targets"])}) for taken in value["trace"]],
+        warnings=value["warnings"],
+    )

@@ -6,6 +6,7 @@ effects. A step that asks the host something is thrown away and replayed from th
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -38,8 +39,17 @@ from services.orchestration.scxml.extensions import function_table
 from services.orchestration.scxml.xmltext import interpret, tree_to_text
 
 _HERE = Path(__file__).parent
-_SOURCES = [(_HERE / name).read_text("utf-8") for name in ("values.js", "runtime.js")]
-_RUNTIME = "\n".join(["(function () {", *_SOURCES, "})()"])
+
+
+def _javascript(name: str) -> str:
+    """A file of the runtime without comment lines and indentation: every session keeps its text."""
+    text = (_HERE / name).read_text("utf-8")
+    return re.sub(r"^[ \t]+|^\s*//.*\n", "", text, flags=re.MULTILINE)
+
+
+_RUNTIME = "\n".join(["(function () {", _javascript("values.js"), _javascript("runtime.js"), "})()"])
+_XML = _javascript("xml.js")
+_RESTORE = _javascript("restore.js")
 _FUNCTIONS = function_table()
 _LONE_SURROGATE = re.compile(r"\\ud[89a-f][0-9a-f]{2}", re.IGNORECASE)
 
@@ -88,6 +98,7 @@ class Interpreter:
             "x": {} if x is None else x,
         }
         self._call: Any = None
+        self._knows_xml = False
         self._before: bytes | None = None
         """The state before the step in progress; None when that is "not started"."""
         self._kept: bytes | None = None
@@ -198,15 +209,15 @@ class Interpreter:
         return self._run(operation, event, now_ms, [])
 
     def _run(self, operation: str, event: Event | None, now_ms: float, answers: list[Json]) -> StepResult:
-        argument: dict[str, Json] = {"now": now_ms, "answers": answers, "askable": self.compiled.asks}
         self._replay = None
         try:
             if operation == "start":
-                answer = self._start(argument)
+                answer = self._start(now_ms, answers)
             else:
-                if event is not None:
-                    argument["event"], argument["revive"] = _event_json(event)
-                answer = self._ask(operation, argument)
+                if answers:
+                    self._ask("given", json.dumps(answers))
+                text = "null" if event is None else _event_json(event)
+                answer = self._ask(operation, text, now_ms)
         except _Stopped as stop:
             return self._stop(stop, operation, event, answers)
         self._kept = None
@@ -225,9 +236,10 @@ class Interpreter:
         self.close()
         return StepResult(finished=True, failure=stop.failure)
 
-    def _start(self, argument: dict[str, Json]) -> Json:
-        self._boot(argument["now"])
-        self._ask("bind", argument)
+    def _start(self, now_ms: float, answers: list[Json]) -> Json:
+        self._boot(now_ms)
+        self._ask("given", json.dumps(answers))
+        self._ask("bind", "null", now_ms)
         self._scripts()
         return self._ask("start")
 
@@ -250,8 +262,12 @@ class Interpreter:
             "microsteps": self.limits.microsteps,
             "queries": self.limits.queries,
         }
-        setup = {**self._setup, "now": now_ms, "limits": limits, "functions": _FUNCTIONS}
-        self._ask("boot", setup, factory)
+        functions = _FUNCTIONS if self.compiled.asks else {}
+        setup = {**self._setup, "limits": limits, "functions": functions, "asks": self.compiled.asks}
+        self._knows_xml = False
+        if "$scxml.xml(" in self.compiled.javascript:
+            self._extend_xml()
+        self._ask("boot", json.dumps(setup), now_ms, factory)
 
     def _scripts(self) -> None:
         for script in self.compiled.scripts:
@@ -265,52 +281,67 @@ class Interpreter:
                 if failure.reason != "script":
                     raise _Stopped(failure) from None
                 message = failure.message
-            self._ask("scriptError", {"message": message, "at": script.at})
+            self._ask("scriptError", json.dumps({"message": message, "at": script.at}))
 
-    def _ask(self, operation: str, argument: Json = None, factory: Any = None) -> Json:
+    def _ask(self, operation: str, *arguments: Any) -> Json:
         """Call the runtime. Raises _Stopped for a query or a broken limit."""
-        try:
-            if factory is not None:
-                text = self._call(operation, json.dumps(argument), factory)
-            elif argument is not None:
-                text = self._call(operation, json.dumps(argument))
-            else:
-                text = self._call(operation)
-        except (quickjs.JSException, quickjs.StackOverflow) as error:
-            raise _Stopped(_failure(error)) from None
-        if not isinstance(text, str):
+        text = self._text_of(operation, *arguments)
+        if text is None:
             return None
-        if "\\ud" in text:
-            text = _whole(text)
         answer = json.loads(text)
         if isinstance(answer, dict) and "stop" in answer:
             raise _Stopped(Failure(answer["stop"], answer["message"]))
         if isinstance(answer, dict) and "query" in answer:
-            number, module, function, arguments = answer["query"]
-            raise _Stopped(query=Query(number, module, function, tuple(arguments)))
+            number, module, function, given = answer["query"]
+            raise _Stopped(query=Query(number, module, function, tuple(given)))
         return answer
+
+    def _text_of(self, operation: str, *arguments: Any) -> str | None:
+        try:
+            if not self._knows_xml and arguments and '"$xml"' in arguments[0]:
+                self._extend_xml()
+            text = self._call(operation, *arguments)
+        except (quickjs.JSException, quickjs.StackOverflow) as error:
+            raise _Stopped(_failure(error)) from None
+        if not isinstance(text, str):
+            return None
+        return _whole(text) if "\\ud" in text else text
+
+    def _extend_xml(self) -> None:
+        """XML nodes are loaded into a context that meets XML; most sessions never do."""
+        self._call("extend", _XML)
+        self._knows_xml = True
 
     # -- snapshots ----------------------------------------------------------------------------------
 
     def _take(self) -> bytes:
-        state = self._ask("snapshot")
-        self._lost = state.pop("lost")
-        body = {
+        text = self._text_of("snapshot")
+        if text is None or not text.startswith("{"):
+            raise _Stopped(Failure("script", "the session broke its own runtime: no snapshot"))
+        self._lost = [] if text.endswith('"lost":[]}') else json.loads(text)["lost"]
+        return self._prefix + text.encode() + b"}"
+
+    @functools.cached_property
+    def _prefix(self) -> bytes:
+        """What the snapshots of a session have in common."""
+        head = {
             "compiler": COMPILER_VERSION,
             "source_hash": self.compiled.source_hash,
             "setup": self._setup,
-            "state": state,
         }
-        return json.dumps(body, separators=(",", ":")).encode()
+        return json.dumps(head, separators=(",", ":"))[:-1].encode() + b',"state":'
 
     def _load(self, snapshot: bytes) -> None:
         kept = json.loads(snapshot)
+        state = json.dumps(kept["state"], separators=(",", ":"))
         try:
             self._boot(0)
-            self._ask("begin", {"now": 0, "answers": [], "askable": False})
-            self._ask("restoreEarly", kept["state"])
+            if '"$":"xml"' in state:
+                self._extend_xml()
+            self._call("extend", _RESTORE)
+            self._ask("restoreEarly", state)
             self._scripts_again()
-            missing = self._ask("restoreLate", kept["state"])
+            missing = self._ask("restoreLate", state)
         except _Stopped as stop:
             raise SnapshotError(f"the session could not be restored: {stop.failure}") from None
         self._lost = [f"{path}: its declaration is gone" for path in missing]
@@ -382,19 +413,18 @@ class Interpreter:
         return Action(str(module), str(name), dict(attributes), str(requestid), parts, line, column)
 
 
-def _event_json(event: Event) -> tuple[dict[str, Json], bool]:
-    """The event for the runtime, and whether there is XML in it."""
+def _event_json(event: Event) -> str:
+    """The event for the runtime."""
     body: dict[str, Json] = {"name": event.name, "type": event.type}
     for name in ("sendid", "origin", "origintype", "invokeid", "raw"):
         value = getattr(event, name)
         if value:
             body[name] = value
-    data = event.data
     if event.content is not None:
-        data = interpret(event.content)
-    if data is not None or event.has_data or event.content is not None:
-        body["data"] = data
-    return body, isinstance(data, dict | list) and "$xml" in json.dumps(data)
+        body["data"] = interpret(event.content)
+    elif event.data is not None or event.has_data:
+        body["data"] = event.data
+    return json.dumps(body)
 
 
 def _failure(error: Exception) -> Failure:

@@ -13,7 +13,6 @@ const HTTP_PROCESSOR = "http://www.w3.org/TR/scxml/#BasicHTTPEventProcessor";
 
 let machine = null;
 let states = [];
-let byId = new Map();
 let session = null; // {id, name, ioprocessors, seed, limits, functions}
 let now = 0;
 let random = null;
@@ -39,6 +38,7 @@ let finalState = null;
 let finished = false;
 
 let answers = [];
+let given = []; // answers for the step that follows
 let asked = 0;
 let pending = null;
 let askable = false;
@@ -69,14 +69,19 @@ function stopped(error) {
 function executionError(error, at) {
   if (pending !== null) throw QUERY;
   if (stopped(error)) throw error;
-  const place = machine.positions[at] || [0, 0, ""];
+  const place = position(at);
   const message = error instanceof Error ? error.name + ": " + error.message : describe(error);
-  const data = { message, line: place[0], column: place[1], element: place[2] };
-  if (place[3]) data.file = place[3];
+  const data = { message, line: Number(place[1]), column: Number(place[2]), element: place[3] };
+  if (place[4]) data.file = place[4];
   const known = error !== null && typeof error === "object";
   const event = { name: (known && error.scxmlEvent) || "error.execution", type: "platform", data };
   if (known && error.scxmlSendid) event.sendid = error.scxmlSendid;
   enqueue(event);
+}
+
+// One string for all positions: an array a position would cost a session more than its data.
+function position(at) {
+  return / (\d+):(\d+) (\S*) ?(.*)$/.exec(machine.positions.split("\n")[at + 1]) || ["", 0, 0, "", ""];
 }
 
 function failure(message, event, sendid) {
@@ -107,17 +112,31 @@ function describe(value) {
   return text === undefined ? String(value) : text;
 }
 
-function run(block) {
-  if (block === null || block === undefined) return;
+// All code of a state is one function with numbered blocks; -1 is no block.
+function run(state, block) {
+  if (block < 0) return;
   try {
-    block();
+    state.code(block);
   } catch (error) {
     executionError(error, $scxml.at);
   }
 }
 
-function runAll(blocks) {
-  if (blocks) for (let i = 0; i < blocks.length; i++) run(blocks[i]);
+function holds(t) {
+  try {
+    return !!t.source.code(t.cond);
+  } catch (error) {
+    executionError(error, t.at);
+    return false;
+  }
+}
+
+function runEntry(state) {
+  for (let i = 0; i < state.entry; i++) run(state, i);
+}
+
+function runExit(state) {
+  for (let i = 0; i < state.exit; i++) run(state, state.entry + i);
 }
 
 // ---- what generated code calls -------------------------------------------------------------------------------
@@ -284,17 +303,22 @@ function payload(what) {
 // ---- selecting transitions -----------------------------------------------------------------------------------
 
 function matches(descriptors, name) {
+  if (typeof descriptors === "string") return matchesOne(descriptors, name);
   for (let i = 0; i < descriptors.length; i++) {
-    const d = descriptors[i];
-    if (d === "*" || d === name) return true;
-    if (name.length > d.length && name.charCodeAt(d.length) === 46 && name.startsWith(d)) return true;
+    if (matchesOne(descriptors[i], name)) return true;
   }
   return false;
+}
+
+function matchesOne(d, name) {
+  if (d === "*" || d === name) return true;
+  return name.length > d.length && name.charCodeAt(d.length) === 46 && name.startsWith(d);
 }
 
 // Transitions that could fire in an atomic state, innermost first: for no event (name null) or for a name.
 function candidates(state, name) {
   const key = name === null ? "" : name;
+  if (state.candidates === null || state.candidates.size > 64) state.candidates = new Map();
   let found = state.candidates.get(key);
   if (found !== undefined) return found;
   found = [];
@@ -303,7 +327,6 @@ function candidates(state, name) {
       if (name === null ? t.events === null : t.events !== null && matches(t.events, name)) found.push(t);
     }
   }
-  if (state.candidates.size > 64) state.candidates.clear();
   state.candidates.set(key, found);
   return found;
 }
@@ -316,7 +339,7 @@ function select(name) {
     const list = candidates(state, name);
     for (let k = 0; k < list.length; k++) {
       const t = list[k];
-      if (t.cond === null || $scxml.test(t.at, t.cond)) {
+      if (t.cond < 0 || holds(t)) {
         if (!enabled.includes(t)) enabled.push(t);
         break;
       }
@@ -377,10 +400,31 @@ function microstep(transitions) {
   if (++microsteps > session.limits.microsteps) {
     throw new Stop("microsteps", "more than " + session.limits.microsteps + " microsteps in one step");
   }
+  if (transitions.length === 1 && transitions[0].direct) {
+    directStep(transitions[0]);
+    return;
+  }
   for (const t of transitions) trace.push(t.number);
   exitStates(transitions);
-  for (const t of transitions) run(t.run);
+  for (const t of transitions) run(t.source, t.run);
   enterStates(transitions);
+}
+
+// The common case: one transition, to one atomic state that is a child of the domain.
+function directStep(t) {
+  const d = t.domain;
+  trace.push(t.number);
+  let end = configuration.length;
+  while (configuration[end - 1].index > d.last) end--;
+  let begin = end;
+  while (begin > 0 && configuration[begin - 1].index > d.index) begin--;
+  for (let i = begin; i < end; i++) {
+    const s = configuration[i];
+    for (let k = 0; k < s.histories.length; k++) recordHistory(s.histories[k], s);
+  }
+  for (let i = end - 1; i >= begin; i--) leave(configuration[i]);
+  run(t.source, t.run);
+  enter(t.targets[0], null);
 }
 
 function exitStates(transitions) {
@@ -401,7 +445,7 @@ function recordHistory(h, s) {
 }
 
 function leave(state) {
-  runAll(state.onexit);
+  if (state.exit > 0) runExit(state);
   if (state.invokes.length > 0) {
     for (const entry of invoked) if (entry.state === state) effect(["CancelInvoke", entry.id]);
     invoked = invoked.filter((entry) => entry.state !== state);
@@ -427,7 +471,7 @@ function enterStates(transitions) {
 function addDescendants(state, entry) {
   if (state.kind === HISTORY) {
     const kept = historyValue.get(state.index);
-    if (kept === undefined) entry.contents.set(state.parent, state.transitions[0].run);
+    if (kept === undefined) entry.contents.set(state.parent, state);
     const targets = kept || state.transitions[0].targets;
     for (const s of targets) addDescendants(s, entry);
     for (const s of targets) addAncestors(s, state.parent, entry);
@@ -463,11 +507,14 @@ function enter(state, entry) {
   if (state.invokes.length > 0) toInvoke.push(state);
   if (machine.late && !bound.has(state)) {
     bound.add(state);
-    for (const data of state.data) bind(data, false);
+    for (const data of state.data) bind(state, data);
   }
-  runAll(state.onentry);
-  if (entry.defaults.has(state)) run(state.initial.run);
-  if (entry.contents.has(state)) run(entry.contents.get(state));
+  if (state.entry > 0) runEntry(state);
+  if (entry !== null && entry.defaults.has(state)) run(state, state.initial.run);
+  if (entry !== null && entry.contents.has(state)) {
+    const history = entry.contents.get(state);
+    run(history, history.transitions[0].run);
+  }
   if (state.kind === FINAL) entered(state);
 }
 
@@ -528,26 +575,28 @@ function define(name, value) {
   Object.defineProperty(globalThis, name, { value, writable: true, enumerable: true, configurable: false });
 }
 
-function bind(data, top) {
-  if (top && session.params !== null && has(session.params, data.id)) {
-    globalThis[data.id] = session.params[data.id];
+// data: [name, position, block]
+function bind(state, data) {
+  const name = data[0];
+  if (state.index === 0 && session.params !== null && has(session.params, name)) {
+    globalThis[name] = session.params[name];
     return;
   }
-  if (data.init === null) return;
+  if (data[2] < 0) return;
   try {
-    data.init();
-    if (started) registry.walk(data.id, globalThis[data.id]);
+    state.code(data[2]);
+    if (started) registry.walk(name, globalThis[name]);
   } catch (error) {
-    globalThis[data.id] = undefined;
-    executionError(error, data.at);
+    globalThis[name] = undefined;
+    executionError(error, data[1]);
   }
 }
 
 function declareAll() {
   for (const state of states) {
     for (const data of state.data) {
-      dataIds.add(data.id);
-      $scxml.declare(data.id);
+      dataIds.add(data[0]);
+      $scxml.declare(data[0]);
     }
   }
 }
@@ -556,7 +605,7 @@ function bindAtStart() {
   for (const state of states) {
     if (machine.late && state.index > 0) continue;
     bound.add(state);
-    for (const data of state.data) bind(data, state.index === 0);
+    for (const data of state.data) bind(state, data);
   }
 }
 
@@ -598,7 +647,7 @@ function startInvoke(state, index) {
 function offer(event) {
   for (const entry of invoked) {
     const invoke = entry.state.invokes[entry.index];
-    if (entry.id === event.invokeid) run(invoke.finalize);
+    if (entry.id === event.invokeid) run(entry.state, invoke.finalize);
     if (invoke.autoforward) effect(["Forward", entry.id]);
   }
 }
@@ -643,7 +692,7 @@ function settle() {
 function exitInterpreter() {
   for (let i = configuration.length - 1; i >= 0; i--) {
     const state = configuration[i];
-    runAll(state.onexit);
+    runExit(state);
     for (const entry of invoked) if (entry.state === state) effect(["CancelInvoke", entry.id]);
   }
   const body = finalState === null ? { has: false } : doneData(finalState);
@@ -665,28 +714,26 @@ function follow(event) {
   }
 }
 
-function begin(argument) {
-  now = argument.now;
-  answers = argument.answers || [];
-  askable = argument.askable;
+function begin(time) {
+  now = time;
+  answers = given;
+  given = NONE;
   asked = 0;
   pending = null;
   halted = null;
   effects = [];
   trace = [];
   microsteps = 0;
-  random = generator(session.seed, stepNumber);
+  random = null;
 }
 
-function externalStep(argument) {
-  begin(argument);
+function externalStep(event, time) {
+  begin(time);
   if (!running) throw new Error("the session is not running");
   stepNumber++;
-  const event = argument.event;
-  if (event.data !== undefined && argument.revive) event.data = revive(event.data);
   follow(event);
   setEvent(event);
-  if (event.type === "external") offer(event);
+  if (event.type === "external" && invoked.length > 0) offer(event);
   const transitions = select(event.name);
   if (transitions.length > 0) microstep(transitions);
   settle();
@@ -705,8 +752,8 @@ function startStep() {
   return answer();
 }
 
-function terminate(argument) {
-  begin(argument);
+function terminate(_argument, time) {
+  begin(time);
   stepNumber++;
   running = false;
   settle();
@@ -721,7 +768,13 @@ function answer() {
 
 // ---- the session's surroundings ------------------------------------------------------------------------------------
 
-// xorshift128 seeded by splitmix; the same session and step always draw the same numbers.
+// The same session and step always draw the same numbers.
+function draw() {
+  if (random === null) random = generator(session.seed, stepNumber);
+  return random();
+}
+
+// A counter put through the finaliser of MurmurHash3.
 function generator(seed, step) {
   let x = (seed ^ Math.imul(step + 1, 0x9e3779b9)) | 0;
   const word = () => {
@@ -752,7 +805,7 @@ function furnish() {
     Object.defineProperty(Fixed, name, { value, writable: true, configurable: true });
   }
   Object.defineProperty(globalThis, "Date", { value: Fixed, writable: true, configurable: true });
-  Object.defineProperty(Math, "random", { value: () => random(), writable: true, configurable: true });
+  Object.defineProperty(Math, "random", { value: draw, writable: true, configurable: true });
 }
 
 function system(name, get) {
@@ -763,18 +816,18 @@ function installSystem() {
   const processors = session.ioprocessors;
   for (const name of Object.keys(processors)) Object.freeze(processors[name]);
   Object.freeze(processors);
-  const genesys = makeGenesys();
+  let genesys = null; // made when first used
   system("_event", () => currentEvent);
   system("_sessionid", () => session.id);
   system("_name", () => machine.name);
   system("_ioprocessors", () => processors);
   system("_x", () => session.x);
   system("_data", () => globalThis);
-  system("_genesys", () => genesys);
+  system("_genesys", () => genesys || (genesys = makeGenesys()));
   Object.defineProperty(globalThis, "In", {
     value: (id) => {
-      const state = byId.get(id);
-      return state !== undefined && active[state.index] === 1;
+      for (const state of configuration) if (state.id === id) return true;
+      return false;
     },
     enumerable: false,
   });
@@ -832,36 +885,75 @@ function ask(module, name, args) {
 
 // ---- loading, snapshots ---------------------------------------------------------------------------------------------
 
-function link() {
-  states = machine.states;
-  byId = new Map();
-  active = new Uint8Array(states.length);
-  for (const state of states) {
-    byId.set(state.id, state);
-    state.parent = state.parent < 0 ? null : states[state.parent];
-    state.candidates = new Map();
-    state.states = [];
-    state.histories = [];
-    for (const list of ["transitions", "invokes", "data"]) if (!state[list]) state[list] = [];
-  }
-  for (const state of states) {
-    if (state.parent !== null) (state.kind === HISTORY ? state.parent.histories : state.parent.states).push(state);
-    if (state.initial) state.initial.targets = state.initial.targets.map((i) => states[i]);
-    for (const t of state.transitions) {
-      t.source = state;
-      t.targets = t.targets.map((i) => states[i]);
-      if (typeof t.domain === "number") t.domain = states[t.domain];
-    }
+const NONE = Object.freeze([]);
+
+class State {
+  constructor(table) {
+    this.index = table.index;
+    this.id = table.id;
+    this.kind = table.kind;
+    this.last = table.last;
+    this.deep = table.deep === true;
+    this.initial = table.initial || null;
+    this.code = table.code || null;
+    this.entry = table.entry || 0;
+    this.exit = table.exit || 0;
+    this.transitions = table.transitions || NONE;
+    this.invokes = table.invokes || NONE;
+    this.data = table.data || NONE;
+    this.donedata = table.donedata || null;
+    this.parent = null;
+    this.states = NONE;
+    this.histories = NONE;
+    this.candidates = null;
+    this.alone = null;
   }
 }
 
-function boot(argument) {
+function link() {
+  const tables = machine.states;
+  states = tables.map((table) => new State(table));
+  machine.states = null;
+  active = new Uint8Array(states.length);
+  for (const state of states) {
+    const parent = tables[state.index].parent;
+    if (parent < 0) continue;
+    state.parent = states[parent];
+    const list = state.kind === HISTORY ? "histories" : "states";
+    if (state.parent[list] === NONE) state.parent[list] = [];
+    state.parent[list].push(state);
+  }
+  for (const state of states) {
+    if (state.initial !== null) state.initial.targets = linkTargets(state.initial.targets);
+    for (const t of state.transitions) linkTransition(t, state);
+  }
+}
+
+// Sets of one target are shared by all transitions to it.
+function linkTargets(targets) {
+  if (targets.length === 0) return NONE;
+  if (targets.length > 1) return targets.map((i) => states[i]);
+  const target = states[targets[0]];
+  if (target.alone === null) target.alone = [target];
+  return target.alone;
+}
+
+function linkTransition(t, state) {
+  t.source = state;
+  t.targets = linkTargets(t.targets);
+  if (typeof t.domain !== "number") return;
+  t.domain = states[t.domain];
+  const target = t.targets[0];
+  t.direct = t.targets.length === 1 && target.parent === t.domain && (target.kind === ATOMIC || target.kind === FINAL);
+}
+
+function boot(argument, time) {
   session = argument;
-  now = argument.now;
+  now = time;
   furnish();
   machine = session.machine($scxml);
+  session.machine = null; // its text is as large as all the tables
   link();
-  random = generator(session.seed, 0);
   installSystem();
   declareAll();
 }
@@ -884,7 +976,7 @@ function snapshot() {
     if (typeof value === "function" && registry.paths.get(value) === name) continue;
     set(root.lexical, name, encoder.encode(value, root.lexical, name, name));
   }
-  root.event = encoder.encode(currentEvent, root, "event", "_event");
+  root.event = currentEvent === undefined ? null : eventRecord(encoder, root);
   root.interactions = encoder.encode(interactions, root, "interactions", "interactions");
   return toJson({
     configuration: configuration.map((s) => s.id),
@@ -895,84 +987,34 @@ function snapshot() {
   });
 }
 
-// Before the scripts run again: plain values only, so that scripts find what they expect.
-function restoreEarly(kept) {
-  const decoder = new Decoder(registry, null);
-  for (const name of Object.keys(kept.values.data)) {
-    $scxml.declare(name);
-    globalThis[name] = decoder.decode(kept.values.data[name]);
+function eventRecord(encoder, root) {
+  const record = {};
+  set(root, "event", record);
+  for (const key of Object.keys(currentEvent)) {
+    const value = currentEvent[key];
+    if (value !== undefined) set(record, key, encoder.encode(value, record, key, "_event." + key));
   }
+  return record;
 }
 
-// After them: functions are declared again, so every value can be put back.
-function restoreLate(kept) {
-  effects = [];
-  internalQueue = [];
-  queueHead = 0;
-  interactions = {};
-  registry = new Registry();
-  registerGlobals();
-  declareAgain(kept.values);
-  const missing = [];
-  const decoder = new Decoder(registry, (path) => missing.push(path));
-  const values = kept.values;
-  for (const name of Object.keys(values.data)) globalThis[name] = decoder.decode(values.data[name]);
-  for (const name of Object.keys(values.lexical)) restoreLexical(name, decoder.decode(values.lexical[name]));
-  currentEvent = decoder.decode(values.event);
-  if (currentEvent !== undefined) Object.freeze(currentEvent);
-  interactions = decoder.decode(values.interactions);
-  restoreStates(kept);
-  return toJson(missing);
+// Loaded when needed, into this scope: nodes (xml.js), restoring (restore.js).
+let XmlElement = null;
+let restoreEarly = null;
+let restoreLate = null;
+
+function extend(text) {
+  eval(text);
 }
 
-function restoreStates(kept) {
-  const state = (id) => byId.get(id);
-  configuration = kept.configuration.map(state);
-  for (const s of configuration) active[s.index] = 1;
-  historyValue = new Map(kept.history.map(([id, list]) => [state(id).index, list.map(state)]));
-  bound = new Set(machine.late ? kept.bound.map(state) : states);
-  invoked = kept.invoked.map(([id, name, index]) => ({ id, state: state(name), index }));
-  running = kept.running;
-  finished = kept.finished;
-  started = true;
-  stepNumber = kept.stepNumber;
-  serial = kept.serial;
-}
-
-function restoreLexical(name, value) {
-  const place = machine.lexical[name];
-  if (place.set !== null) place.set(value);
-  else if (value !== null && typeof value === "object") Object.assign(place.get(), value);
-}
-
-// Functions in data come back by evaluating the data's declaration once more; its value is thrown away.
-function declareAgain(values) {
-  const wanted = new Set();
-  const visit = (node) => {
-    if (node === null || typeof node !== "object") return;
-    if (node.$ === "function") wanted.add(node.v);
-    if (node.$ === "instance") wanted.add(node.c);
-    for (const key of Object.keys(node)) visit(node[key]);
-  };
-  visit(values);
-  const roots = new Set([...wanted].filter((path) => !registry.functions.has(path)).map((path) => path.split(".")[0]));
-  for (const state of states) {
-    for (const data of state.data) {
-      if (!roots.has(data.id) || data.init === null) continue;
-      try {
-        data.init();
-        registry.walk(data.id, globalThis[data.id]);
-      } catch (error) {
-        if (stopped(error)) throw error;
-      }
-    }
-  }
+function hasXml(text) {
+  return text.includes('"$xml"');
 }
 
 const operations = {
   boot,
-  bind(argument) {
-    begin(argument);
+  bind(_argument, time) {
+    begin(time);
+    askable = session.asks;
     if (session.params !== null) session.params = revive(session.params);
     bindAtStart();
   },
@@ -983,19 +1025,22 @@ const operations = {
     executionError(new Error(argument.message), argument.at);
   },
   start: startStep,
-  step: externalStep,
   terminate,
   snapshot,
-  begin,
-  restoreEarly,
-  restoreLate,
+  given(list) {
+    given = list;
+  },
+  restoreEarly: (kept) => restoreEarly(kept),
+  restoreLate: (kept) => restoreLate(kept),
 };
 
-return function (operation, argument, factory) {
+return function (operation, text, time, factory) {
+  if (operation === "extend") return extend(text);
   try {
-    const value = argument === undefined ? undefined : parseJson(argument);
-    if (factory !== undefined) value.machine = factory;
-    return operations[operation](value);
+    const argument = text === undefined ? undefined : parseJson(text);
+    if (operation === "step") return externalStep(hasXml(text) ? revive(argument) : argument, time);
+    if (factory !== undefined) argument.machine = factory;
+    return operations[operation](argument, time);
   } catch (error) {
     if (pending !== null) return toJson({ query: pending });
     const stop = error instanceof Stop ? error : halted;

@@ -24,6 +24,10 @@ class Writer:
             follow = Position(at.line + number, 1, at.file) if at else None
             self._lines.append((part, follow))
 
+    def raw(self, text: str) -> None:
+        """A line without indentation, inside a template literal."""
+        self._lines.append((text, None))
+
     @contextmanager
     def block(self, head: str, tail: str, at: Position | None = None) -> Iterator[None]:
         """A head, an indented body, a tail."""
@@ -37,6 +41,14 @@ class Writer:
         self._depth += 1
         yield
         self._depth -= 1
+
+    def drop(self, count: int) -> None:
+        """Take back the last lines."""
+        del self._lines[-count:]
+
+    def append(self, other: Writer) -> None:
+        """Add another writer's lines at this depth."""
+        self._lines += [("  " * self._depth + text, at) for text, at in other._lines]
 
     def text(self) -> str:
         return "\n".join(text for text, _ in self._lines) + "\n"

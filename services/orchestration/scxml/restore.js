@@ -1,0 +1,163 @@
+// Restoring a session from its record. Evaluated inside the scope of runtime.js when a session is restored.
+
+class Decoder {
+  // known: a Registry; missing(path) is told of functions that are not declared; without it they are undefined
+  constructor(known, missing) {
+    this.known = known;
+    this.missing = missing;
+    this.numbered = new Map();
+  }
+  decode(node) {
+    return this.node(node, 0);
+  }
+  node(node, number) {
+    if (node === null || typeof node !== "object") return node;
+    if (isArray(node)) return this.fill(this.note([], number), node);
+    if (!has(node, "$")) return this.fill(this.note({}, number), node);
+    return this.tagged(node, number);
+  }
+  note(value, number) {
+    if (number) this.numbered.set(number, value);
+    return value;
+  }
+  fill(target, node) {
+    for (const key of Object.keys(node)) set(target, key, this.node(node[key], 0));
+    return target;
+  }
+  tagged(node, number) {
+    switch (node.$) {
+      case "def":
+        return this.node(node.v, node.n);
+      case "ref":
+        return this.numbered.get(node.n);
+      case "undefined":
+        return undefined;
+      case "number":
+        return Number(node.v);
+      case "bigint":
+        return BigInt(node.v);
+      case "date":
+        return this.note(new Date(node.v === null ? NaN : node.v), number);
+      case "regexp":
+        return this.note(Object.assign(new RegExp(node.v[0], node.v[1]), { lastIndex: node.i }), number);
+      case "object":
+        return this.fill(this.note({}, number), node.v);
+      case "bare":
+        return this.fill(this.note(Object.create(null), number), node.v);
+      case "array":
+        return this.fill(this.note(new Array(node.n), number), node.v);
+      case "xml":
+        return this.note(new XmlElement(node.v, null), number);
+      case "map":
+      case "set":
+        return this.collection(node, number);
+      case "function":
+        return this.declared(node.v);
+      case "source":
+        return this.missing === null ? undefined : (0, eval)("(" + node.v + ")");
+      case "instance":
+        return this.instance(node, number);
+      case "error":
+        return this.fill(this.note(makeError(node), number), node.v);
+    }
+    throw new Error("unknown tag " + node.$);
+  }
+  collection(node, number) {
+    const made = this.note(node.$ === "map" ? new Map() : new Set(), number);
+    if (node.$ === "set") node.v.forEach((item) => made.add(this.node(item, 0)));
+    else for (let i = 0; i < node.v.length; i += 2) made.set(this.node(node.v[i], 0), this.node(node.v[i + 1], 0));
+    return made;
+  }
+  declared(path) {
+    const found = this.known.functions.get(path);
+    if (found === undefined && this.missing !== null) this.missing(path);
+    return found;
+  }
+  instance(node, number) {
+    const maker = this.declared(node.c);
+    const made = Object.create(maker === undefined ? objectProto : maker.prototype);
+    return this.fill(this.note(made, number), node.v);
+  }
+}
+
+function makeError(node) {
+  const kinds = { TypeError, RangeError, ReferenceError, SyntaxError, EvalError, URIError };
+  return new (has(kinds, node.c) ? kinds[node.c] : Error)(node.m);
+}
+
+// Before the scripts run again: plain values only, so that scripts find what they expect.
+restoreEarly = function (kept) {
+  begin(0);
+  const decoder = new Decoder(registry, null);
+  for (const name of Object.keys(kept.values.data)) {
+    $scxml.declare(name);
+    globalThis[name] = decoder.decode(kept.values.data[name]);
+  }
+};
+
+// After them: functions are declared again, so every value can be put back.
+restoreLate = function (kept) {
+  effects = [];
+  internalQueue = [];
+  queueHead = 0;
+  interactions = {};
+  registry = new Registry();
+  registerGlobals();
+  declareAgain(kept.values);
+  const missing = [];
+  const decoder = new Decoder(registry, (path) => missing.push(path));
+  const values = kept.values;
+  for (const name of Object.keys(values.data)) globalThis[name] = decoder.decode(values.data[name]);
+  for (const name of Object.keys(values.lexical)) restoreLexical(name, decoder.decode(values.lexical[name]));
+  if (values.event !== null) setEvent(decoder.decode(values.event));
+  interactions = decoder.decode(values.interactions);
+  restoreStates(kept);
+  askable = session.asks;
+  restoreEarly = restoreLate = null; // this code is not needed again
+  return toJson(missing);
+};
+
+function restoreStates(kept) {
+  const byId = new Map(states.map((s) => [s.id, s]));
+  const state = (id) => byId.get(id);
+  configuration = kept.configuration.map(state);
+  for (const s of configuration) active[s.index] = 1;
+  historyValue = new Map(kept.history.map(([id, list]) => [state(id).index, list.map(state)]));
+  bound = new Set(machine.late ? kept.bound.map(state) : states);
+  invoked = kept.invoked.map(([id, name, index]) => ({ id, state: state(name), index }));
+  running = kept.running;
+  finished = kept.finished;
+  started = true;
+  stepNumber = kept.stepNumber;
+  serial = kept.serial;
+}
+
+function restoreLexical(name, value) {
+  const place = machine.lexical[name];
+  if (place.set !== null) place.set(value);
+  else if (value !== null && typeof value === "object") Object.assign(place.get(), value);
+}
+
+// Functions in data come back by evaluating the data's declaration once more; its value is thrown away.
+function declareAgain(values) {
+  const wanted = new Set();
+  const visit = (node) => {
+    if (node === null || typeof node !== "object") return;
+    if (node.$ === "function") wanted.add(node.v);
+    if (node.$ === "instance") wanted.add(node.c);
+    for (const key of Object.keys(node)) visit(node[key]);
+  };
+  visit(values);
+  const roots = new Set([...wanted].filter((path) => !registry.functions.has(path)).map((path) => path.split(".")[0]));
+  for (const state of states) {
+    for (const [name, , block] of state.data) {
+      if (!roots.has(name) || block < 0) continue;
+      try {
+        state.code(block);
+        registry.walk(name, globalThis[name]);
+      } catch (error) {
+        if (stopped(error)) throw error;
+      }
+    }
+  }
+}

@@ -1,0 +1,1 @@
+"""W3C SCXML 1.0 implementation report tests."""
