@@ -13,14 +13,41 @@ A Kafka engine has the same three operations: produce to partition = slot, assig
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from hashlib import sha1
+from typing import Any, Final, Protocol
 
 import redis.asyncio
+from google.protobuf.message import DecodeError
 from voice.agent_state.v1.agent_pb2 import AgentInput
 
+from mesh.identifiers import agent_slot
+from mesh.rq.nodes import detached
+from mesh.telemetry import logger
 from mesh.telemetry.metrics import Metrics
+
+READ_COUNT: Final = 256
+BLOCK_MS: Final = 1000
+FLUSH_ENTRIES: Final = 512
+BACKLOG_ENTRIES: Final = 50_000
+RETRY_S: Final = 0.1
+
+_APPEND: Final = """
+-- KEYS: log of a slot. ARGV: entries at most, entry. Gives its position, or '' when the log is full.
+if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[1]) then return '' end
+return redis.call('XADD', KEYS[1], '*', 'e', ARGV[2])
+"""
+_SHA: Final = sha1(_APPEND.encode(), usedforsecurity=False).hexdigest()
+
+_log = logger("request_log")
+
+
+def log_key(slot: int) -> str:
+    """The log of an agent slot."""
+    return f"{{log:{slot}}}:requests"
 
 
 class LogFull(Exception):
@@ -79,21 +106,190 @@ class RedisRequestLog:
         self, client: redis.asyncio.Redis, metrics: Metrics | None = None, *, limit: int = 50_000
     ) -> None:
         """`limit`: entries of a slot at most."""
-        raise NotImplementedError
+        self._client = client
+        self._limit = limit
+        self._waiting: deque[tuple[int, bytes, asyncio.Future[str]]] = deque()
+        self._flushing: asyncio.Task[None] | None = None
+        self._readers: list[RedisLogReader] = []
+        if metrics is not None:
+            metrics.queue("request_log_backlog", lambda: len(self._waiting), "Entries waiting for Redis")
+        self._appended = metrics.counter("request_log_appended_total", "Entries added") if metrics else None
 
     async def start(self) -> None:
-        """Loads the scripts."""
-        raise NotImplementedError
+        """Loads the script. Raises redis.RedisError."""
+        await self._client.script_load(_APPEND)
 
     async def stop(self) -> None:
-        """Ends readers and sends what waits."""
-        raise NotImplementedError
+        """Sends what waits and ends readers."""
+        if self._flushing is not None:
+            await asyncio.gather(self._flushing, return_exceptions=True)
+        for reader in self._readers:
+            await reader.close()
 
-    def append(self, tenant: str, subject: str, entry: AgentInput) -> Awaitable[str]:
-        raise NotImplementedError
+    def append(self, tenant: str, subject: str, entry: AgentInput) -> asyncio.Future[str]:
+        """See RequestLog.append."""
+        entry.tenant = entry.tenant or tenant
+        entry.subject = entry.subject or subject
+        if (entry.tenant, entry.subject) != (tenant, subject):
+            raise ValueError(f"entry of {entry.tenant} {entry.subject} for {tenant} {subject}")
+        if not entry.input_id or entry.WhichOneof("body") is None:
+            raise ValueError("an entry needs input_id and body")
+        if len(self._waiting) >= BACKLOG_ENTRIES:
+            raise LogFull(f"{len(self._waiting)} entries wait for Redis")
+        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waiting.append((agent_slot(tenant, subject), entry.SerializeToString(), done))
+        if self._flushing is None or self._flushing.done():
+            self._flushing = detached(self._flush(), "request log")
+        return done
 
-    def reader(self) -> LogReader:
-        raise NotImplementedError
+    def reader(self) -> RedisLogReader:
+        """See RequestLog.reader."""
+        reader = RedisLogReader(self._client)
+        self._readers.append(reader)
+        return reader
 
-    def trim(self, slot: int, cursor: str) -> Awaitable[None]:
-        raise NotImplementedError
+    async def trim(self, slot: int, cursor: str) -> None:
+        """See RequestLog.trim. The entry at the cursor stays."""
+        await self._client.xtrim(log_key(slot), minid=cursor, approximate=True)
+
+    async def _flush(self) -> None:
+        await asyncio.sleep(0)  # the rest of this turn goes along
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), FLUSH_ENTRIES))]
+            try:
+                replies = await self._send(batch)
+            except (redis.RedisError, OSError) as error:
+                replies = [error] * len(batch)
+            for (slot, _, done), reply in zip(batch, replies, strict=True):
+                self._settle(slot, done, reply)
+
+    async def _send(self, batch: Sequence[tuple[int, bytes, asyncio.Future[str]]]) -> list[Any]:
+        replies = await self._attempt(batch)
+        if any(isinstance(reply, redis.exceptions.NoScriptError) for reply in replies):
+            await self.start()  # a new primary knows no scripts; it has then refused the whole batch
+            replies = await self._attempt(batch)
+        return replies
+
+    async def _attempt(self, batch: Sequence[tuple[int, bytes, asyncio.Future[str]]]) -> list[Any]:
+        pipe = self._client.pipeline(transaction=False)
+        for slot, raw, _ in batch:
+            pipe.evalsha(_SHA, 1, log_key(slot), self._limit, raw)
+        return await pipe.execute(raise_on_error=False)
+
+    def _settle(self, slot: int, done: asyncio.Future[str], reply: Any) -> None:
+        if done.done():
+            return
+        if isinstance(reply, BaseException):
+            done.set_exception(reply)
+        elif not reply:
+            done.set_exception(LogFull(f"the log of slot {slot} has {self._limit} entries"))
+        else:
+            done.set_result(reply.decode())
+            if self._appended is not None:
+                self._appended.inc()
+
+
+class RedisLogReader:
+    """LogReader on Redis Streams: one blocking read for all its slots, on a connection of its own."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._control = client
+        kwargs = {**client.connection_pool.connection_kwargs, "socket_timeout": None}
+        pool = redis.asyncio.ConnectionPool(
+            connection_class=client.connection_pool.connection_class, max_connections=2, **kwargs
+        )
+        self._client = redis.asyncio.Redis.from_pool(pool)
+        self._client_id: int | None = None
+        self._cursors: dict[int, str] = {}
+        self._slots: dict[bytes, int] = {}
+        self._ready: deque[LogBatch] = deque()
+        self._changed = asyncio.Event()
+        self._blocked = False
+        self._interrupting: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def add(self, slot: int, cursor: str) -> None:
+        """See LogReader.add."""
+        self._cursors[slot] = cursor
+        self._slots[log_key(slot).encode()] = slot
+        self._drop(slot)
+        self._interrupt()
+
+    def remove(self, slot: int) -> None:
+        """See LogReader.remove."""
+        self._cursors.pop(slot, None)
+        self._slots.pop(log_key(slot).encode(), None)
+        self._drop(slot)
+
+    def __aiter__(self) -> RedisLogReader:
+        return self
+
+    async def __anext__(self) -> LogBatch:
+        """See LogReader.__anext__."""
+        while not self._ready:
+            if self._closed:
+                raise StopAsyncIteration
+            try:
+                await self._read()
+            except (redis.RedisError, OSError) as error:
+                if self._closed:
+                    raise StopAsyncIteration from None
+                _log.warning("the log cannot be read", error=repr(error))
+                self._client_id = None
+                await asyncio.sleep(RETRY_S)
+        return self._ready.popleft()
+
+    async def close(self) -> None:
+        """See LogReader.close."""
+        self._closed = True
+        self._ready.clear()
+        self._interrupt()
+        if self._interrupting is not None:
+            await asyncio.gather(self._interrupting, return_exceptions=True)
+        await self._client.aclose()
+        await self._client.connection_pool.disconnect()
+
+    def _drop(self, slot: int) -> None:
+        self._ready = deque(batch for batch in self._ready if batch.slot != slot)
+
+    def _interrupt(self) -> None:
+        self._changed.set()
+        if self._blocked and (self._interrupting is None or self._interrupting.done()):
+            self._interrupting = detached(self._unblock(), "interrupt log reader")
+
+    async def _unblock(self) -> None:
+        while self._blocked and self._changed.is_set() and self._client_id is not None:
+            if await self._control.client_unblock(self._client_id):
+                return
+            await asyncio.sleep(0.001)  # our read has not reached Redis yet
+
+    async def _read(self) -> None:
+        if not self._cursors:
+            self._changed.clear()
+            await self._changed.wait()
+            return
+        self._changed.clear()
+        asked = {log_key(slot): cursor for slot, cursor in self._cursors.items()}
+        self._blocked = True
+        try:
+            if self._client_id is None:
+                self._client_id = await self._client.client_id()
+            found: Any = await self._client.xread(asked, count=READ_COUNT, block=BLOCK_MS)  # type: ignore[arg-type]
+        finally:
+            self._blocked = False
+        for name, entries in found or ():
+            slot = self._slots.get(name)
+            # A slot removed, or given another cursor, while Redis was read: not this answer's business.
+            if slot is not None and self._cursors[slot] == asked[name.decode()]:
+                self._cursors[slot] = entries[-1][0].decode()
+                self._ready.append(LogBatch(slot, _decode(slot, entries), self._cursors[slot]))
+
+
+def _decode(slot: int, entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> list[AgentInput]:
+    inputs = []
+    for position, fields in entries:
+        try:
+            inputs.append(AgentInput.FromString(fields[b"e"]))
+        except (DecodeError, KeyError) as error:
+            _log.error("unreadable entry", slot=slot, position=position.decode(), error=repr(error))
+    return inputs

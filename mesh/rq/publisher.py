@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from voice.error.v1.reason_pb2 import Reason
+from voice.redis_queue.v1.queue_service_pb2 import PublishResult, StreamFamily
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
+
+from mesh.rq.metrics import ClientMetrics
+from mesh.rq.nodes import Nodes
+from mesh.rq.publish_link import Pending, PublishLink
+from mesh.rq.route import stream_slot
+from mesh.telemetry import logger
+
+RETRY_REASONS = frozenset({"REASON_DEPENDENCY_UNAVAILABLE", "REASON_QUEUE_FULL"})
+"""Results after which everything that waits for the node is sent again a little later."""
 
 
 class PublisherFull(Exception):
-    """Too many events wait for acknowledgement. Nothing was taken; the caller sheds load."""
+    """Too many events or entries wait for acknowledgement. Nothing was taken; the caller sheds load."""
 
 
 class AppendRefused(Exception):
@@ -29,23 +40,169 @@ class AppendRefused(Exception):
 class Publisher:
     """One family's events. Not to be made directly: `Rq.publisher`."""
 
+    def __init__(
+        self, nodes: Nodes, family: StreamFamily.ValueType, limit: int, metrics: ClientMetrics
+    ) -> None:
+        self._nodes = nodes
+        self._family = family
+        self._limit = limit
+        self._metrics = metrics
+        self._log = logger("publisher")
+        self._streams: dict[str, dict[int, Pending]] = {}
+        self._pending = 0
+        self._links: dict[str, PublishLink] = {}
+        self._empty = asyncio.Event()
+        self._empty.set()
+        nodes.listen(self._reroute)
+        metrics.metrics.queue(
+            f"rq_{'thread' if family == StreamFamily.STREAM_FAMILY_THREAD else 'agent'}_unacknowledged",
+            lambda: self._pending,
+            "Events not known to be stored",
+        )
+
     def append(self, envelope: EventEnvelope) -> asyncio.Future[None]:
         """Takes an event: the next of its stream, epoch filled in by the caller. Returns at once.
 
         The future is done when the event is in the stream, or fails with AppendRefused; it may be left alone.
-        Events of a stream are sent in the order of the calls. Raises PublisherFull, ValueError.
+        Events of a stream are sent in the order of the calls. The envelope is not to be changed afterwards.
+        Raises PublisherFull, ValueError for one that waits already.
         """
-        raise NotImplementedError
+        if self._pending >= self._limit:
+            raise PublisherFull(f"{self._pending} events wait for acknowledgement")
+        stream = self._streams.setdefault(envelope.stream_key, {})
+        if envelope.seq in stream:
+            raise ValueError(f"{envelope.event_id} waits for acknowledgement already")
+        number = stream_slot(self._family, envelope.stream_key)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        pending = Pending(envelope, number, done, time.monotonic())
+        stream[envelope.seq] = pending
+        self._pending += 1
+        self._empty.clear()
+        self._assign(pending)
+        return done
 
     def unacknowledged(self, stream_key: str) -> list[EventEnvelope]:
         """Events of a stream that are not known to be stored, in order: what a snapshot keeps."""
-        raise NotImplementedError
+        return [pending.envelope for pending in self._streams.get(stream_key, {}).values()]
 
     @property
     def pending(self) -> int:
         """Events of all streams that are not known to be stored."""
-        raise NotImplementedError
+        return self._pending
 
     async def flush(self, timeout: float) -> bool:
         """Waits until nothing is pending; False when `timeout` seconds passed before."""
-        raise NotImplementedError
+        try:
+            await asyncio.wait_for(self._empty.wait(), timeout)
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Ends the links; what is pending stays unacknowledged and its futures are cancelled."""
+        self._nodes.unlisten(self._reroute)
+        await asyncio.gather(*(link.close() for link in self._links.values()))
+        self._links.clear()
+        for stream in self._streams.values():
+            for pending in stream.values():
+                pending.done.cancel()
+
+    # -- what links call ---------------------------------------------------------------------------------------
+
+    def settle(self, link: PublishLink, pending: Pending, result: PublishResult) -> bool:
+        """A node's answer for one event. False when the link has to start again: what was sent after the
+        event cannot have been taken either."""
+        if not result.reason:
+            self._finish(pending)
+            return True
+        if pending.link is not link or pending.done.done():
+            return True  # the event has gone another way in the meantime; that way's answer counts
+        if result.reason in RETRY_REASONS or self._follows_pending(pending, result):
+            self._log.info("events are sent again", reason=result.reason, node=link.incarnation)
+            return False
+        self._refuse(pending, result)
+        return True
+
+    def waiting_for(self, link: PublishLink) -> list[Pending]:
+        """Everything that the link has to send, in order: after a new start it sends all of it again."""
+        return [p for stream in self._streams.values() for p in stream.values() if p.link is link]
+
+    def resent(self, count: int) -> None:
+        """Counts events sent again."""
+        self._metrics.resent.inc(count)
+
+    def failed(self, link: PublishLink) -> None:
+        """The link lost its node: others take over if they can."""
+        self._metrics.failures.inc()
+        self._nodes.suspect(link.incarnation)
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _follows_pending(self, pending: Pending, result: PublishResult) -> bool:
+        """Whether a gap is only that of an event before it, which is still on its way."""
+        gap = result.reason == Reason.Name(Reason.REASON_SEQUENCE_GAP)
+        return gap and next(iter(self._streams[pending.envelope.stream_key])) != pending.envelope.seq
+
+    def _finish(self, pending: Pending) -> None:
+        if pending.settled:
+            return
+        pending.settled = True
+        key = pending.envelope.stream_key
+        stream = self._streams[key]
+        del stream[pending.envelope.seq]
+        if not stream:
+            del self._streams[key]
+        self._pending -= 1
+        if not self._pending:
+            self._empty.set()
+        if not pending.done.done():
+            pending.done.set_result(None)
+            self._metrics.append.observe(time.monotonic() - pending.since)
+
+    def _refuse(self, pending: Pending, result: PublishResult) -> None:
+        reason = Reason.Value(result.reason)
+        envelope = pending.envelope
+        self._log.error(
+            "event refused",
+            event_id=envelope.event_id,
+            reason=result.reason,
+            epoch=envelope.epoch,
+            last_seq=result.last_seq,
+            stream_epoch=result.epoch,
+        )
+        self._metrics.refused.labels(result.reason).inc()
+        if not pending.done.done():
+            pending.done.set_exception(
+                AppendRefused(envelope.event_id, reason, result.last_seq, result.epoch)
+            )
+            pending.done.exception()  # it may be left alone: no complaint that nobody looked
+        self._finish(pending)
+
+    def _reroute(self) -> None:
+        """Nodes came, went or became suspect: events change over, each stream's in order."""
+        moved = [
+            pending
+            for stream in self._streams.values()
+            for pending in stream.values()
+            if self._assign(pending) and pending.sent
+        ]
+        if moved:
+            self.resent(len(moved))
+        for incarnation, link in list(self._links.items()):
+            if not self._nodes.alive(incarnation) and not self.waiting_for(link):
+                del self._links[incarnation]
+                link.abandon()
+
+    def _assign(self, pending: Pending) -> bool:
+        """Gives an event to the link of its slot's node; whether that is another than before."""
+        record = self._nodes.first(self._family, pending.slot)
+        if record is None:
+            return False  # kept until a node comes
+        link = self._links.get(record.incarnation)
+        if link is None:
+            link = self._links[record.incarnation] = PublishLink(self, self._nodes, self._family, record)
+        if pending.link is link:
+            return False
+        pending.link = link
+        link.send(pending)
+        return True

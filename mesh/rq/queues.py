@@ -2,23 +2,266 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-from voice.redis_queue.v1.queue_service_pb2 import QueueEntry
+import grpc
+from voice.redis_queue.v1.queue_service_pb2 import (
+    AcknowledgeRequest,
+    EnqueueRequest,
+    QueueEntry,
+    ReadQueueRequest,
+)
+from voice.redis_queue.v1.queue_service_pb2_grpc import QueueServiceAsyncStub
+
+from mesh.errors import DomainError, from_rpc_error
+from mesh.rq.metrics import ClientMetrics
+from mesh.rq.nodes import TRANSIENT, Metadata, Nodes, detached
+from mesh.rq.publisher import PublisherFull
+from mesh.rq.route import QUEUE_KIND, queue_slot
+from mesh.telemetry import logger
+
+CALL_ENTRIES: Final = 64
+CALL_S: Final = 1.0
+RETRY_FIRST_S: Final = 0.02
+RETRY_LAST_S: Final = 1.0
+REMEMBERED: Final = 20_000
+"""Ids that a reader has delivered and that are not acknowledged: so many are remembered."""
+
+_log = logger("queues")
+
+
+@dataclass(slots=True)
+class _Outbox:
+    """What waits to be told to one queue; told in order by one call at a time."""
+
+    entries: deque[tuple[QueueEntry, asyncio.Future[None]]] = field(default_factory=deque)
+    ids: deque[tuple[str, asyncio.Future[None]]] = field(default_factory=deque)
+    task: asyncio.Task[None] | None = None
+
+
+class QueueClient:
+    """Sends entries and acknowledgements, each turn's together, until they are in."""
+
+    def __init__(self, nodes: Nodes, limit: int, metrics: ClientMetrics) -> None:
+        self._nodes = nodes
+        self._limit = limit
+        self._metrics = metrics
+        self._outboxes: dict[str, _Outbox] = {}
+        self._readers: dict[str, list[QueueReader]] = {}
+        self._pending = 0
+        metrics.metrics.queue(
+            "rq_enqueue", lambda: self._pending, "Entries and acknowledgements not told yet"
+        )
+
+    @property
+    def pending(self) -> int:
+        """Entries and acknowledgements not told yet."""
+        return self._pending
+
+    def enqueue(self, queue: str, entry: QueueEntry) -> asyncio.Future[None]:
+        """Sends an entry. Raises PublisherFull."""
+        if self._pending >= self._limit:
+            raise PublisherFull(f"{self._pending} queue entries wait")
+        outbox, done = self._take(queue)
+        outbox.entries.append((entry, done))
+        return done
+
+    def acknowledge(self, queue: str, ids: Sequence[str]) -> asyncio.Future[None]:
+        """Removes entries; done when the last of them is removed."""
+        done: asyncio.Future[None] | None = None
+        for ident in ids:
+            outbox, done = self._take(queue)
+            outbox.ids.append((ident, done))
+        if done is None:
+            done = asyncio.get_running_loop().create_future()
+            done.set_result(None)
+        for reader in self._readers.get(queue, ()):
+            reader.forget(ids)
+        return done
+
+    def read(self, queue: str) -> QueueReader:
+        """A reader; it forgets what is acknowledged here."""
+        reader = QueueReader(self._nodes, queue, self._gone)
+        self._readers.setdefault(queue, []).append(reader)
+        return reader
+
+    async def close(self) -> None:
+        """Ends; what is not told is told to nobody."""
+        tasks = [outbox.task for outbox in self._outboxes.values() if outbox.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for reader in [reader for readers in self._readers.values() for reader in readers]:
+            await reader.close()
+
+    def _gone(self, reader: QueueReader) -> None:
+        readers = self._readers.get(reader.queue, [])
+        if reader in readers:
+            readers.remove(reader)
+        if not readers:
+            self._readers.pop(reader.queue, None)
+
+    def _take(self, queue: str) -> tuple[_Outbox, asyncio.Future[None]]:
+        outbox = self._outboxes.get(queue)
+        if outbox is None:
+            outbox = self._outboxes[queue] = _Outbox()
+        if outbox.task is None:
+            outbox.task = detached(self._send(queue, outbox), f"queue {queue}")
+        self._pending += 1
+        return outbox, asyncio.get_running_loop().create_future()
+
+    async def _send(self, queue: str, outbox: _Outbox) -> None:
+        """Tells a queue what waits, and ends when nothing does."""
+        await asyncio.sleep(0)  # the rest of this turn goes along
+        while outbox.entries or outbox.ids:
+            if outbox.entries:
+                await self._send_entries(queue, outbox)
+            if outbox.ids:
+                await self._send_ids(queue, outbox)
+        outbox.task = None
+        del self._outboxes[queue]
+
+    async def _send_entries(self, queue: str, outbox: _Outbox) -> None:
+        batch = list(outbox.entries)[:CALL_ENTRIES]
+        request = EnqueueRequest(queue=queue, entries=[entry for entry, _ in batch])
+        error = await self._until_told(
+            queue, lambda stub, metadata: stub.Enqueue(request, timeout=CALL_S, metadata=metadata)
+        )
+        for _ in batch:
+            outbox.entries.popleft()
+        self._done([done for _, done in batch], queue, error)
+
+    async def _send_ids(self, queue: str, outbox: _Outbox) -> None:
+        batch = list(outbox.ids)[: CALL_ENTRIES * 4]
+        request = AcknowledgeRequest(queue=queue, ids=[ident for ident, _ in batch])
+        error = await self._until_told(
+            queue, lambda stub, metadata: stub.Acknowledge(request, timeout=CALL_S, metadata=metadata)
+        )
+        for _ in batch:
+            outbox.ids.popleft()
+        self._done([done for _, done in batch], queue, error)
+
+    def _done(self, futures: Sequence[asyncio.Future[None]], queue: str, error: DomainError | None) -> None:
+        self._pending -= len(futures)
+        if error is not None:
+            _log.error("queue refuses", queue=queue, error=error.message, entries=len(futures))
+        for done in futures:
+            if done.done():
+                continue
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(error)
+                done.exception()  # it may be left alone
+
+    async def _until_told(
+        self, queue: str, call: Callable[[QueueServiceAsyncStub, Metadata], Awaitable[Any]]
+    ) -> DomainError | None:
+        """Repeats a call until a node has carried it out; the error when it never will."""
+        pause = RETRY_FIRST_S
+        while True:
+            record = self._nodes.first(QUEUE_KIND, queue_slot(queue))
+            if record is not None:
+                try:
+                    stub, metadata = self._nodes.stub(record)
+                    await call(stub, metadata)
+                except grpc.aio.AioRpcError as error:
+                    if error.code() not in TRANSIENT:
+                        return from_rpc_error(error, "redis_queue")
+                    self._metrics.failures.inc()
+                    self._nodes.suspect(record.incarnation)
+                    _log.info(
+                        "queue call failed", queue=queue, node=record.incarnation, error=error.details()
+                    )
+                else:
+                    return None
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, RETRY_LAST_S)
 
 
 class QueueReader:
     """An asynchronous iterator of lists of entries. Not to be made directly: `Rq.read_queue`.
 
-    One empty list tells that all that waited has been delivered.
+    One empty list tells that all that waited has been delivered. An entry that this reader has delivered is
+    not delivered by it again, whatever happens to nodes.
     """
+
+    def __init__(self, nodes: Nodes, queue: str, gone: Callable[[QueueReader], None]) -> None:
+        self.queue = queue
+        self._nodes = nodes
+        self._gone = gone
+        self._call: Any = None
+        self._incarnation = ""
+        self._told_end = False
+        self._closed = False
+        self._delivered: OrderedDict[str, None] = OrderedDict()
 
     def __aiter__(self) -> QueueReader:
         return self
 
     async def __anext__(self) -> Sequence[QueueEntry]:
-        raise NotImplementedError
+        """Raises DomainError for what is wrong with the request."""
+        while not self._closed:
+            if self._call is None and not self._open():
+                await asyncio.sleep(RETRY_FIRST_S)
+                continue
+            try:
+                response: Any = await self._call.read()
+            except grpc.aio.AioRpcError as error:
+                await self._failed(error)
+                continue
+            except asyncio.CancelledError:
+                if self._closed:
+                    break
+                raise
+            if response is grpc.aio.EOF:
+                await self._failed(None)
+                continue
+            entries = [entry for entry in response.entries if entry.id not in self._delivered]
+            if entries:
+                self._remember(entries)
+                return entries
+            if response.caught_up and not self._told_end:
+                self._told_end = True
+                return []
+        raise StopAsyncIteration
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """They are acknowledged."""
+        for ident in ids:
+            self._delivered.pop(ident, None)
 
     async def close(self) -> None:
         """Ends the reader."""
-        raise NotImplementedError
+        self._closed = True
+        if self._call is not None:
+            self._call.cancel()
+        self._gone(self)
+
+    def _remember(self, entries: Sequence[QueueEntry]) -> None:
+        self._delivered.update((entry.id, None) for entry in entries)
+        while len(self._delivered) > REMEMBERED:
+            self._delivered.popitem(last=False)
+
+    def _open(self) -> bool:
+        record = self._nodes.first(QUEUE_KIND, queue_slot(self.queue))
+        if record is None:
+            return False
+        stub, metadata = self._nodes.stub(record)
+        self._incarnation = record.incarnation
+        self._call = stub.ReadQueue(ReadQueueRequest(queue=self.queue), metadata=metadata)
+        return True
+
+    async def _failed(self, error: grpc.aio.AioRpcError | None) -> None:
+        self._call = None
+        if self._closed:
+            return
+        if error is not None and error.code() not in TRANSIENT:
+            raise from_rpc_error(error, "redis_queue") from error
+        self._nodes.suspect(self._incarnation)
+        _log.info("queue reading ended", queue=self.queue, node=self._incarnation)
+        await asyncio.sleep(RETRY_FIRST_S)

@@ -443,9 +443,9 @@ class SlotBatch(betterproto2.Message):
     True once per slot, when the present end was reached.
     """
 
-    after: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    ticket: "int" = betterproto2.field(5, betterproto2.TYPE_UINT64)
     """
-    Cursor before the first of them: equal to the cursor asked for or to that of the slot's batch before.
+    Ticket of the request that asked for the slot.
     """
 
     expired: "bool" = betterproto2.field(6, betterproto2.TYPE_BOOL)
@@ -471,6 +471,11 @@ class SlotCursor(betterproto2.Message):
     cursor: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
     Cursor given earlier; empty means from now on, "0" from the oldest kept.
+    """
+
+    ticket: "int" = betterproto2.field(3, betterproto2.TYPE_UINT64)
+    """
+    Given back in the slot's batches, so that those of an earlier request can be told apart.
     """
 
 

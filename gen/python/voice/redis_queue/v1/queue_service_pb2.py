@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from voice.tlib.v1 import envelope_pb2 as voice_dot_tlib_dot_v1_dot_envelope__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(voice/redis_queue/v1/queue_service.proto\x12\x14voice.redis_queue.v1\x1a\x1cvoice/tlib/v1/envelope.proto\"\x81\x01\n\x0ePublishRequest\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\x04\x12\x32\n\x06\x66\x61mily\x18\x02 \x01(\x0e\x32\".voice.redis_queue.v1.StreamFamily\x12,\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x1c.voice.tlib.v1.EventEnvelope\"@\n\rPublishResult\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x10\n\x08last_seq\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\"V\n\x0fPublishResponse\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\x04\x12\x34\n\x07results\x18\x02 \x03(\x0b\x32#.voice.redis_queue.v1.PublishResult\"{\n\x11ReadStreamRequest\x12\x32\n\x06\x66\x61mily\x18\x01 \x01(\x0e\x32\".voice.redis_queue.v1.StreamFamily\x12\x12\n\nstream_key\x18\x02 \x01(\t\x12\x10\n\x08\x66rom_seq\x18\x03 \x01(\x04\x12\x0c\n\x04once\x18\x04 \x01(\x08\"B\n\x12ReadStreamResponse\x12,\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1c.voice.tlib.v1.EventEnvelope\"*\n\nSlotCursor\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"\x97\x01\n\x10ReadSlotsRequest\x12\x32\n\x06\x66\x61mily\x18\x01 \x01(\x0e\x32\".voice.redis_queue.v1.StreamFamily\x12/\n\x05slots\x18\x02 \x03(\x0b\x32 .voice.redis_queue.v1.SlotCursor\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x0e\n\x06remove\x18\x04 \x03(\r\"\x8a\x01\n\tSlotBatch\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12,\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1c.voice.tlib.v1.EventEnvelope\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\x12\x11\n\tcaught_up\x18\x04 \x01(\x08\x12\r\n\x05\x61\x66ter\x18\x05 \x01(\t\x12\x0f\n\x07\x65xpired\x18\x06 \x01(\x08\"E\n\x11ReadSlotsResponse\x12\x30\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x1f.voice.redis_queue.v1.SlotBatch\"O\n\nQueueEntry\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x13\n\x0btraceparent\x18\x03 \x01(\t\x12\x0f\n\x07time_us\x18\x04 \x01(\x03\"R\n\x0e\x45nqueueRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x31\n\x07\x65ntries\x18\x02 \x03(\x0b\x32 .voice.redis_queue.v1.QueueEntry\" \n\x0f\x45nqueueResponse\x12\r\n\x05\x64\x65pth\x18\x01 \x01(\x04\"!\n\x10ReadQueueRequest\x12\r\n\x05queue\x18\x01 \x01(\t\"Y\n\x11ReadQueueResponse\x12\x31\n\x07\x65ntries\x18\x01 \x03(\x0b\x32 .voice.redis_queue.v1.QueueEntry\x12\x11\n\tcaught_up\x18\x02 \x01(\x08\"0\n\x12\x41\x63knowledgeRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\"$\n\x13\x41\x63knowledgeResponse\x12\r\n\x05\x64\x65pth\x18\x01 \x01(\x04\"\\\n\x12\x43loseStreamRequest\x12\x32\n\x06\x66\x61mily\x18\x01 \x01(\x0e\x32\".voice.redis_queue.v1.StreamFamily\x12\x12\n\nstream_key\x18\x02 \x01(\t\"\x15\n\x13\x43loseStreamResponse*`\n\x0cStreamFamily\x12\x1d\n\x19STREAM_FAMILY_UNSPECIFIED\x10\x00\x12\x18\n\x14STREAM_FAMILY_THREAD\x10\x01\x12\x17\n\x13STREAM_FAMILY_AGENT\x10\x02\x32\xaf\x05\n\x0cQueueService\x12Z\n\x07Publish\x12$.voice.redis_queue.v1.PublishRequest\x1a%.voice.redis_queue.v1.PublishResponse(\x01\x30\x01\x12\x61\n\nReadStream\x12\'.voice.redis_queue.v1.ReadStreamRequest\x1a(.voice.redis_queue.v1.ReadStreamResponse0\x01\x12`\n\tReadSlots\x12&.voice.redis_queue.v1.ReadSlotsRequest\x1a\'.voice.redis_queue.v1.ReadSlotsResponse(\x01\x30\x01\x12V\n\x07\x45nqueue\x12$.voice.redis_queue.v1.EnqueueRequest\x1a%.voice.redis_queue.v1.EnqueueResponse\x12^\n\tReadQueue\x12&.voice.redis_queue.v1.ReadQueueRequest\x1a\'.voice.redis_queue.v1.ReadQueueResponse0\x01\x12\x62\n\x0b\x41\x63knowledge\x12(.voice.redis_queue.v1.AcknowledgeRequest\x1a).voice.redis_queue.v1.AcknowledgeResponse\x12\x62\n\x0b\x43loseStream\x12(.voice.redis_queue.v1.CloseStreamRequest\x1a).voice.redis_queue.v1.CloseStreamResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(voice/redis_queue/v1/queue_service.proto\x12\x14voice.redis_queue.v1\x1a\x1cvoice/tlib/v1/envelope.proto\"\x81\x01\n\x0ePublishRequest\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\x04\x12\x32\n\x06\x66\x61mily\x18\x02 \x01(\x0e\x32\".voice.redis_queue.v1.StreamFamily\x12,\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x1c.voice.tlib.v1.EventEnvelope\"@\n\rPublishResult\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x10\n\x08last_seq\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\"V\n\x0fPublishResponse\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\x04\x12\x34\n\x07results\x18\x02 \x03(\x0b\x32#.voice.redis_queue.v1.PublishResult\"{\n\x11ReadStreamRequest\x12\x32\n\x06\x66\x61mily\x18\x01 \x01(\x0e\x32\".voice.redis_queue.v1.StreamFamily\x12\x12\n\nstream_key\x18\x02 \x01(\t\x12\x10\n\x08\x66rom_seq\x18\x03 \x01(\x04\x12\x0c\n\x04once\x18\x04 \x01(\x08\"B\n\x12ReadStreamResponse\x12,\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1c.voice.tlib.v1.EventEnvelope\":\n\nSlotCursor\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x0e\n\x06ticket\x18\x03 \x01(\x04\"\x97\x01\n\x10ReadSlotsRequest\x12\x32\n\x06\x66\x61mily\x18\x01 \x01(\x0e\x32\".voice.redis_queue.v1.StreamFamily\x12/\n\x05slots\x18\x02 \x03(\x0b\x32 .voice.redis_queue.v1.SlotCursor\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x0e\n\x06remove\x18\x04 \x03(\r\"\x8b\x01\n\tSlotBatch\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12,\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1c.voice.tlib.v1.EventEnvelope\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\x12\x11\n\tcaught_up\x18\x04 \x01(\x08\x12\x0e\n\x06ticket\x18\x05 \x01(\x04\x12\x0f\n\x07\x65xpired\x18\x06 \x01(\x08\"E\n\x11ReadSlotsResponse\x12\x30\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x1f.voice.redis_queue.v1.SlotBatch\"O\n\nQueueEntry\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x13\n\x0btraceparent\x18\x03 \x01(\t\x12\x0f\n\x07time_us\x18\x04 \x01(\x03\"R\n\x0e\x45nqueueRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x31\n\x07\x65ntries\x18\x02 \x03(\x0b\x32 .voice.redis_queue.v1.QueueEntry\" \n\x0f\x45nqueueResponse\x12\r\n\x05\x64\x65pth\x18\x01 \x01(\x04\"!\n\x10ReadQueueRequest\x12\r\n\x05queue\x18\x01 \x01(\t\"Y\n\x11ReadQueueResponse\x12\x31\n\x07\x65ntries\x18\x01 \x03(\x0b\x32 .voice.redis_queue.v1.QueueEntry\x12\x11\n\tcaught_up\x18\x02 \x01(\x08\"0\n\x12\x41\x63knowledgeRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\"$\n\x13\x41\x63knowledgeResponse\x12\r\n\x05\x64\x65pth\x18\x01 \x01(\x04\"\\\n\x12\x43loseStreamRequest\x12\x32\n\x06\x66\x61mily\x18\x01 \x01(\x0e\x32\".voice.redis_queue.v1.StreamFamily\x12\x12\n\nstream_key\x18\x02 \x01(\t\"\x15\n\x13\x43loseStreamResponse*`\n\x0cStreamFamily\x12\x1d\n\x19STREAM_FAMILY_UNSPECIFIED\x10\x00\x12\x18\n\x14STREAM_FAMILY_THREAD\x10\x01\x12\x17\n\x13STREAM_FAMILY_AGENT\x10\x02\x32\xaf\x05\n\x0cQueueService\x12Z\n\x07Publish\x12$.voice.redis_queue.v1.PublishRequest\x1a%.voice.redis_queue.v1.PublishResponse(\x01\x30\x01\x12\x61\n\nReadStream\x12\'.voice.redis_queue.v1.ReadStreamRequest\x1a(.voice.redis_queue.v1.ReadStreamResponse0\x01\x12`\n\tReadSlots\x12&.voice.redis_queue.v1.ReadSlotsRequest\x1a\'.voice.redis_queue.v1.ReadSlotsResponse(\x01\x30\x01\x12V\n\x07\x45nqueue\x12$.voice.redis_queue.v1.EnqueueRequest\x1a%.voice.redis_queue.v1.EnqueueResponse\x12^\n\tReadQueue\x12&.voice.redis_queue.v1.ReadQueueRequest\x1a\'.voice.redis_queue.v1.ReadQueueResponse0\x01\x12\x62\n\x0b\x41\x63knowledge\x12(.voice.redis_queue.v1.AcknowledgeRequest\x1a).voice.redis_queue.v1.AcknowledgeResponse\x12\x62\n\x0b\x43loseStream\x12(.voice.redis_queue.v1.CloseStreamRequest\x1a).voice.redis_queue.v1.CloseStreamResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'voice.redis_queue.v1.queue_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STREAMFAMILY']._serialized_start=1515
-  _globals['_STREAMFAMILY']._serialized_end=1611
+  _globals['_STREAMFAMILY']._serialized_start=1532
+  _globals['_STREAMFAMILY']._serialized_end=1628
   _globals['_PUBLISHREQUEST']._serialized_start=97
   _globals['_PUBLISHREQUEST']._serialized_end=226
   _globals['_PUBLISHRESULT']._serialized_start=228
@@ -45,31 +45,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READSTREAMRESPONSE']._serialized_start=507
   _globals['_READSTREAMRESPONSE']._serialized_end=573
   _globals['_SLOTCURSOR']._serialized_start=575
-  _globals['_SLOTCURSOR']._serialized_end=617
-  _globals['_READSLOTSREQUEST']._serialized_start=620
-  _globals['_READSLOTSREQUEST']._serialized_end=771
-  _globals['_SLOTBATCH']._serialized_start=774
-  _globals['_SLOTBATCH']._serialized_end=912
-  _globals['_READSLOTSRESPONSE']._serialized_start=914
-  _globals['_READSLOTSRESPONSE']._serialized_end=983
-  _globals['_QUEUEENTRY']._serialized_start=985
-  _globals['_QUEUEENTRY']._serialized_end=1064
-  _globals['_ENQUEUEREQUEST']._serialized_start=1066
-  _globals['_ENQUEUEREQUEST']._serialized_end=1148
-  _globals['_ENQUEUERESPONSE']._serialized_start=1150
-  _globals['_ENQUEUERESPONSE']._serialized_end=1182
-  _globals['_READQUEUEREQUEST']._serialized_start=1184
-  _globals['_READQUEUEREQUEST']._serialized_end=1217
-  _globals['_READQUEUERESPONSE']._serialized_start=1219
-  _globals['_READQUEUERESPONSE']._serialized_end=1308
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=1310
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=1358
-  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=1360
-  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=1396
-  _globals['_CLOSESTREAMREQUEST']._serialized_start=1398
-  _globals['_CLOSESTREAMREQUEST']._serialized_end=1490
-  _globals['_CLOSESTREAMRESPONSE']._serialized_start=1492
-  _globals['_CLOSESTREAMRESPONSE']._serialized_end=1513
-  _globals['_QUEUESERVICE']._serialized_start=1614
-  _globals['_QUEUESERVICE']._serialized_end=2301
+  _globals['_SLOTCURSOR']._serialized_end=633
+  _globals['_READSLOTSREQUEST']._serialized_start=636
+  _globals['_READSLOTSREQUEST']._serialized_end=787
+  _globals['_SLOTBATCH']._serialized_start=790
+  _globals['_SLOTBATCH']._serialized_end=929
+  _globals['_READSLOTSRESPONSE']._serialized_start=931
+  _globals['_READSLOTSRESPONSE']._serialized_end=1000
+  _globals['_QUEUEENTRY']._serialized_start=1002
+  _globals['_QUEUEENTRY']._serialized_end=1081
+  _globals['_ENQUEUEREQUEST']._serialized_start=1083
+  _globals['_ENQUEUEREQUEST']._serialized_end=1165
+  _globals['_ENQUEUERESPONSE']._serialized_start=1167
+  _globals['_ENQUEUERESPONSE']._serialized_end=1199
+  _globals['_READQUEUEREQUEST']._serialized_start=1201
+  _globals['_READQUEUEREQUEST']._serialized_end=1234
+  _globals['_READQUEUERESPONSE']._serialized_start=1236
+  _globals['_READQUEUERESPONSE']._serialized_end=1325
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=1327
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=1375
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=1377
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=1413
+  _globals['_CLOSESTREAMREQUEST']._serialized_start=1415
+  _globals['_CLOSESTREAMREQUEST']._serialized_end=1507
+  _globals['_CLOSESTREAMRESPONSE']._serialized_start=1509
+  _globals['_CLOSESTREAMRESPONSE']._serialized_end=1530
+  _globals['_QUEUESERVICE']._serialized_start=1631
+  _globals['_QUEUESERVICE']._serialized_end=2318
 # @@protoc_insertion_point(module_scope)

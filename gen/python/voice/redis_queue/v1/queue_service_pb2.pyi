@@ -200,19 +200,23 @@ class SlotCursor(_message.Message):
 
     SLOT_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
+    TICKET_FIELD_NUMBER: _builtins.int
     slot: _builtins.int
     """Slot number."""
     cursor: _builtins.str
     """Cursor given earlier; empty means from now on, "0" from the oldest kept."""
+    ticket: _builtins.int
+    """Given back in the slot's batches, so that those of an earlier request can be told apart."""
     def __init__(
         self,
         *,
         slot: _builtins.int = ...,
         cursor: _builtins.str = ...,
+        ticket: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "slot", b"slot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "slot", b"slot", "ticket", b"ticket"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -266,7 +270,7 @@ class SlotBatch(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     CAUGHT_UP_FIELD_NUMBER: _builtins.int
-    AFTER_FIELD_NUMBER: _builtins.int
+    TICKET_FIELD_NUMBER: _builtins.int
     EXPIRED_FIELD_NUMBER: _builtins.int
     slot: _builtins.int
     """Slot number."""
@@ -274,8 +278,8 @@ class SlotBatch(_message.Message):
     """Cursor after the last of them."""
     caught_up: _builtins.bool
     """True once per slot, when the present end was reached."""
-    after: _builtins.str
-    """Cursor before the first of them: equal to the cursor asked for or to that of the slot's batch before."""
+    ticket: _builtins.int
+    """Ticket of the request that asked for the slot."""
     expired: _builtins.bool
     """The cursor asked for is older than what is kept: events are missing, these are the oldest kept (CURSOR_EXPIRED)."""
     @_builtins.property
@@ -289,12 +293,12 @@ class SlotBatch(_message.Message):
         events: _abc.Iterable[_envelope_pb2.EventEnvelope] | None = ...,
         cursor: _builtins.str = ...,
         caught_up: _builtins.bool = ...,
-        after: _builtins.str = ...,
+        ticket: _builtins.int = ...,
         expired: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "caught_up", b"caught_up", "cursor", b"cursor", "events", b"events", "expired", b"expired", "slot", b"slot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "cursor", b"cursor", "events", b"events", "expired", b"expired", "slot", b"slot", "ticket", b"ticket"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,17 @@
+"""What a process counts as a client of Redis Queue."""
+
+from __future__ import annotations
+
+from mesh.telemetry import Metrics
+
+
+class ClientMetrics:
+    """Named voicemesh_<service>_rq_<what>."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.metrics = metrics
+        self.append = metrics.histogram("rq_append_seconds", "From append to acknowledgement")
+        self.refused = metrics.counter("rq_refused_total", "Events refused for good", ["reason"])
+        self.resent = metrics.counter("rq_resent_total", "Events sent again")
+        self.failures = metrics.counter("rq_node_failures_total", "Calls to a node that ended in failure")
+        self.expired = metrics.counter("rq_cursor_expired_total", "Slots whose cursor was too old")

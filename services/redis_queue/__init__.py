@@ -1,0 +1,1 @@
+"""Redis Queue: event streams and queues on Redis Streams."""
