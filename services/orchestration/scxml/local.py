@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -342,3 +343,17 @@ class LocalHost:
             return self._resolve(address)
         except (LookupError, ValueError) as error:
             raise OSError(f"{address}: {error}") from error
+
+
+_DELAY = re.compile(r"^\s*(\d*\.?\d+)\s*(ms|s|m|h|d)\s*$")
+_UNITS = {"ms": 1.0, "s": 1000.0, "m": 60_000.0, "h": 3_600_000.0, "d": 86_400_000.0}
+
+
+def delay_ms(value: Json) -> float:
+    """A delay as authors write it, "1.5s" or a number of milliseconds. Raises ValueError."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+        return float(value)
+    found = _DELAY.match(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(f"delay {value!r} is neither milliseconds nor a number with ms, s, m, h or d")
+    return float(found.group(1)) * _UNITS[found.group(2)]
