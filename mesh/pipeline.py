@@ -17,6 +17,8 @@ import grpc
 from google.protobuf.message import Message
 from voice.error.v1.reason_pb2 import Reason
 
+from mesh.errors import DomainError
+
 Handler = Any  # grpc.RpcMethodHandler: typed by no stub with its streaming attributes
 Inspector = Callable[["Call", Message], None]
 
@@ -123,7 +125,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
         elif inspect.iscoroutinefunction(serve):
             wrapped = self._answering(method, serve, inspectors)
         else:
-            raise TypeError(f"{method.name}: a handler must be a coroutine or an asynchronous generator")
+            wrapped = self._answering(method, _not_served(method), inspectors)
         make = getattr(grpc, f"{_shape(handler)}_rpc_method_handler")
         return make(wrapped, handler.request_deserializer, handler.response_serializer)
 
@@ -155,6 +157,16 @@ class Pipeline(grpc.aio.ServerInterceptor):
             call.task = asyncio.current_task()
             self._streams.add(call)
             around.callback(self._streams.discard, call)
+
+
+def _not_served(method: Method) -> Any:
+    """In place of a handler that is not asynchronous: such is the generated base class's for a method that
+    the servicer does not have."""
+
+    async def refuse(_: Any, __: Any) -> Any:
+        raise DomainError(Reason.REASON_UNSUPPORTED, f"{method.name} is not served here")
+
+    return refuse
 
 
 def _shape(handler: Handler) -> str:
