@@ -30,7 +30,7 @@ class Request:
     type_url: str
     names: tuple[str, ...]
     nonce: str
-    """Of the answer it reacts to; empty in the first of a type."""
+    """Of the answer it reacts to; in the first of a type empty, or of an earlier stream."""
     error: str = ""
     """Why it refused that answer; empty when it did not."""
 
@@ -94,10 +94,12 @@ class AdsStream:
         subscription = self._types.get(request.type_url)
         if subscription is None:
             return [Ignored(request.type_url, "not served")]
-        if request.nonce != subscription.nonce and request.nonce:
+        # Before our first answer a nonce can only be one of an earlier stream: Envoy sends it after
+        # reconnecting.
+        if subscription.nonce and request.nonce not in {"", subscription.nonce}:
             return [Ignored(request.type_url, "an old nonce")]
         effects: list[Effect] = []
-        if request.nonce and subscription.started:
+        if request.nonce and subscription.nonce:
             effects.append(
                 Refused(request.type_url, request.nonce, request.error)
                 if request.error

@@ -1,0 +1,1 @@
+"""Real Envoys fed by the real control plane from a real etcd, with small services behind them."""
