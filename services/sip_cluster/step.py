@@ -1,0 +1,106 @@
+"""One step of a call thread: the input's time and cause, and what it brings about. Pure."""
+
+from __future__ import annotations
+
+from services.sip_cluster import effects as do
+from services.sip_cluster.calls import (
+    Attributes,
+    Call,
+    CallThread,
+    Leg,
+    LegState,
+    Refusal,
+    RequestRecord,
+    TimerKind,
+    Told,
+)
+from services.sip_cluster.legs import move
+from services.sip_cluster.tlib import EventType
+
+MAX_REQUESTS = 256
+"""Requests remembered a thread; the oldest with an outcome gives way."""
+
+
+class Step:
+    """Collects the effects of one input. `thread` is changed in place."""
+
+    __slots__ = ("cause", "effects", "now", "request", "save", "thread")
+
+    def __init__(self, thread: CallThread, now: int, cause: str) -> None:
+        self.thread = thread
+        self.now = now
+        """UTC microseconds."""
+        self.cause = cause
+        """What events name as their cause: "sip:INVITE", "request:MakeCall", "timer:no-answer"."""
+        self.request = ""
+        """Id of the request that is being carried out."""
+        self.effects: list[do.Effect] = []
+        self.save = False
+        """A snapshot is written before the effects."""
+
+    def do(self, effect: do.Effect) -> None:
+        """Adds an effect."""
+        self.effects.append(effect)
+
+    def finish(self) -> list[do.Effect]:
+        """The effects in order: the snapshot first, the end of the thread last."""
+        thread, effects = self.thread, self.effects
+        if thread.finished:
+            effects.append(do.Forget(thread.saved))
+        elif self.save:
+            thread.saved = True
+            effects.insert(0, do.Save())
+        return effects
+
+    # -- events ------------------------------------------------------------------------------------
+
+    def tell(self, kind: EventType, attributes: Attributes) -> Told:
+        """Tells an event as the next of the thread."""
+        thread = self.thread
+        thread.seq = seq = thread.seq + 1
+        self.effects.append(do.Publish(kind, seq, attributes, self.cause, self.request))
+        return Told(kind, seq, attributes)
+
+    # -- requests ----------------------------------------------------------------------------------
+
+    def reply(self, request: str, outcome: Told | Refusal) -> None:
+        """Settles a request: stores its outcome and answers whoever waits. Nothing for an empty id."""
+        record = self.thread.requests.get(request)
+        if record is None or record.outcome is not None:
+            return
+        record.outcome = outcome
+        self.effects.append(do.Reply(request, outcome))
+
+    def take(self, record: RequestRecord) -> None:
+        """Remembers a request that is being carried out."""
+        requests = self.thread.requests
+        if len(requests) >= MAX_REQUESTS:
+            oldest = next((key for key, known in requests.items() if known.outcome is not None), None)
+            if oldest is not None:
+                del requests[oldest]
+        requests[record.id] = record
+
+    # -- timers ------------------------------------------------------------------------------------
+
+    def start_timer(self, kind: TimerKind, subject: int, after_us: int) -> None:
+        """(Re)starts a timer."""
+        self.thread.timers[kind, subject] = self.now + after_us
+
+    def stop_timer(self, kind: TimerKind, subject: int) -> None:
+        """Stops a timer; nothing when it does not run."""
+        self.thread.timers.pop((kind, subject), None)
+
+    # -- legs --------------------------------------------------------------------------------------
+
+    def move(self, leg: Leg, fact: str) -> None:
+        """Takes a leg to its next state; one that has ended leaves the thread. Raises IllegalFact."""
+        move(leg, fact)
+        if leg.state is LegState.ENDED:
+            self.thread.legs.pop(leg.id, None)
+
+    def caller_leg(self, call: Call) -> Leg | None:
+        """The leg of the party that made the call, while it has one."""
+        party = call.parties.get(call.origination)
+        if party is None or not party.legs:
+            return None
+        return self.thread.legs.get(party.legs[0])
