@@ -291,9 +291,7 @@ class Machine:
             return []
         if result.failure is not None:
             return self._broke(Broke(f"{result.failure.reason}: {result.failure.message}"))
-        started = not session.snapshot
-        if not started:
-            session.inbox.pop(0)
+        processed = session.inbox.pop(0) if session.snapshot else None
         session.snapshot = stepped.snapshot
         session.configuration = tuple(result.configuration)
         effects = self._translate(result, now_us)
@@ -302,6 +300,14 @@ class Machine:
             return [*effects, *self._broke(Broke(f"more than {MAX_PENDING} effects are under way"))]
         if result.finished:
             return effects + self._finish("finished", "")
+        if (
+            processed is not None
+            and processed.name == "interaction.deleted"
+            and session.gone
+            and not result.trace
+        ):
+            # Nobody listens for the end of the call, so nothing is left to wait for (domain facts §4.2).
+            return effects + self._finish("call gone", "")
         if session.inbox:
             effects.append(self._run())
         return effects

@@ -1,0 +1,189 @@
+"""The slots of call threads that this node owns, each with its sessions."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import httpx
+from voice.redis_queue.v1.queue_service_pb2 import QueueEntry
+from voice.sip_cluster.v1.sip_node_service_pb2_grpc import SipNodeServiceStub
+from voice.tenant.v1.routing_pb2 import RouteAnswer
+from voice.tlib.v1.call_control_service_pb2_grpc import CallControlServiceStub
+
+from mesh.config_cache import ConfigCache
+from mesh.discovery import Directory, OwnerClient
+from mesh.errors import Reason
+from mesh.ownership import ReleaseReason, SlotKey, Slots
+from mesh.rq import THREAD, Rq, SlotReader
+from mesh.service import Service
+from mesh.supervision import Supervisor
+from services.orchestration.applications import Applications
+from services.orchestration.machine import Phase, Selected
+from services.orchestration.perform import Partners, Performer
+from services.orchestration.queries import Queries
+from services.orchestration.record import from_kv
+from services.orchestration.settings import OrchestrationSettings
+from services.orchestration.shard import Shard
+from services.orchestration.store import Store
+from services.orchestration.workers import Workers
+
+SLOTS = 256
+
+
+class App:
+    """Acquires slots, feeds their shards, releases them."""
+
+    def __init__(self, service: Service, config: ConfigCache, settings: OrchestrationSettings) -> None:
+        self._service = service
+        self._config = config
+        self.shards: dict[int, Shard] = {}
+        self._store = Store(service.redis)
+        self._rq = Rq(service)
+        self._nodes = Directory(service.etcd, service.settings.region, "sip_cluster")
+        self._workers = Workers(settings.workers, service.metrics, service.log)
+        self._applications = Applications(service.metrics)
+        self._http = httpx.AsyncClient(follow_redirects=True)
+        partners = Partners(
+            self._rq,
+            OwnerClient(self._nodes),
+            SipNodeServiceStub(service.channel),
+            CallControlServiceStub(service.channel),
+            self._applications,
+            self._workers,
+            Queries(config),
+            self._http,
+            service.log,
+        )
+        self._performer = Performer(partners, self._listen)
+        self._supervisor = Supervisor(service.metrics)
+        self._reader: SlotReader | None = None
+        self._cursors: dict[int, str] = {}
+        self.slots = Slots(service, "thread", SLOTS, acquire=self._acquire, release=self._release)
+        service.owned_slots("thread", lambda: self.slots.owned)
+        service.on_start(self._start)
+        service.on_stop(self._stop)
+        service.background("events", self._read_events)
+        self._measure()
+
+    def _measure(self) -> None:
+        metrics = self._service.metrics
+        metrics.queue("inputs", lambda: sum(shard.depth for shard in self.shards.values()))
+        sessions = metrics.gauge("interactions", "Sessions that live", ["phase"])
+        for phase in (Phase.STARTING, Phase.RUNNING, Phase.ENDING):
+            sessions.labels(phase.value).set_function(partial(self._count, phase))
+        metrics.gauge("rq_state", "1 while events of all owned slots are being read").set_function(
+            lambda: float(self._reader is not None)
+        )
+        self._started = metrics.counter("strategies_total", "Sessions started")
+        self._latency = metrics.histogram("rq_latency_seconds", "From an event's time to its arrival here")
+        self._answers = metrics.counter("urs_answers_total", "Answers of tenants", ["tenant", "result"])
+
+    def _count(self, phase: Phase) -> int:
+        return sum(
+            m.session.phase is phase for shard in self.shards.values() for m in shard.machines.values()
+        )
+
+    async def _start(self) -> None:
+        await self._store.start()
+        await self._rq.start()
+        await self._nodes.start()
+        await self._workers.start()
+        await self._config.ready(60)
+        self._reader = self._rq.read_slots(THREAD)
+        await self.slots.start()
+
+    async def _stop(self) -> None:
+        await self.slots.stop()
+        for slot in list(self.shards):
+            await self._end(slot)
+        await self._supervisor.stop()
+        if self._reader is not None:
+            await self._reader.close()
+        await self._rq.stop()
+        await self._workers.stop()
+        await self._applications.close()
+        await self._http.aclose()
+        await self._nodes.stop()
+        await self._store.stop()
+
+    # -- slots -------------------------------------------------------------------------------------------------
+
+    async def _acquire(self, slot: SlotKey, epoch: int) -> None:
+        number = int(slot)
+        shard = Shard(number, epoch, self._store, self._config, self._performer.perform, self._service.log)
+        cursor = await shard.take_over()
+        self.shards[number] = shard
+        self._supervisor.start(f"shard {number}", shard.run)
+        self._cursors[number] = cursor
+        if shard.machines:
+            self._listen(shard)
+        assert self._reader is not None
+        self._reader.add(number, cursor)
+
+    async def _release(self, slot: SlotKey, epoch: int, reason: ReleaseReason) -> None:
+        await self._end(int(slot))
+
+    async def _end(self, slot: int) -> None:
+        """Nothing more happens for the slot here: its state is in the store, as of the last write."""
+        if self._reader is not None:
+            self._reader.remove(slot)
+        self.shards.pop(slot, None)
+        names = (f"shard {slot}", f"answers {slot}")
+        ending = [task for name in names if (task := self._supervisor.running.get(name)) is not None]
+        for task in ending:
+            task.cancel()
+        ending += self._performer.stop(slot)
+        if ending:
+            await asyncio.wait(ending)
+
+    # -- what comes in -----------------------------------------------------------------------------------------
+
+    async def _read_events(self) -> None:
+        assert self._reader is not None
+        async for batch in self._reader:
+            shard = self.shards.get(batch.slot)
+            if shard is None:
+                continue
+            if batch.expired:
+                self._service.log.error("events were trimmed before they were read", slot=batch.slot)
+            await shard.post_events(batch)
+
+    def _listen(self, shard: Shard) -> None:
+        """Reads the slot's answers from now on, when it is not done yet."""
+        name = f"answers {shard.slot}"
+        if name not in self._supervisor.running and self.shards.get(shard.slot) is shard:
+            self._supervisor.start(name, lambda: self._read_answers(shard))
+
+    async def _read_answers(self, shard: Shard) -> None:
+        queue = f"route_answers:{shard.slot}"
+        async for entries in self._rq.read_queue(queue):
+            for entry in entries:
+                self._take_answer(shard, entry, queue)
+
+    def _take_answer(self, shard: Shard, entry: QueueEntry, queue: str) -> None:
+        answer = RouteAnswer.FromString(entry.payload)
+        found = not answer.reason
+        self._answers.labels(answer.tenant, "found" if found else "none").inc()
+        details = {
+            "place": answer.place,
+            "user": answer.user_name,
+            "target": answer.target.expression,
+            "vqid": answer.vq_id,
+        }
+        item = Selected(
+            submit_id=answer.request_id,
+            reason="" if found else Reason.Name(answer.reason),
+            message=answer.message,
+            destination=answer.dn,
+            agent_id=answer.agent_id,
+            token=answer.reservation_token,
+            details=details,
+            user_data=from_kv(answer.user_data),
+        )
+
+        def stored() -> None:
+            self._rq.acknowledge(queue, entry.id)
+
+        # The answer leaves its queue only when the session has it in its record.
+        shard.post(answer.session_id, item, stored)

@@ -1,0 +1,334 @@
+"""Doing what sessions decide: each effect by the service that can, its outcome back to the session."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import httpx
+from structlog.typing import FilteringBoundLogger
+from voice.error.v1.reason_pb2 import Reason
+from voice.sip_cluster.v1.sip_node_service_pb2 import ExecuteRequest
+from voice.tenant.v1.routing_pb2 import RouteRequest, Target, TargetType
+from voice.tlib.v1.enums_pb2 import RouteType
+from voice.tlib.v1.request_pb2 import (
+    ClearCallRequest,
+    DeletePairRequest,
+    DeleteUserDataRequest,
+    MakeCallRequest,
+    Request,
+    RouteCallRequest,
+    UpdateUserDataRequest,
+)
+
+from mesh.discovery import OwnerClient, OwnerUnknown
+from mesh.errors import DomainError, from_rpc_error
+from mesh.identifiers import sip_slot_of_conn_id, thread_slot
+from mesh.rq import PublisherFull, Rq
+from mesh.telemetry import continued, ladder
+from services.orchestration.applications import ApplicationError, Applications
+from services.orchestration.effects import (
+    CreateCall,
+    DeleteUserData,
+    Effect,
+    End,
+    Fetch,
+    Load,
+    Resubmit,
+    Route,
+    Run,
+    Say,
+    SetUserData,
+    Submit,
+    Terminate,
+    Timer,
+)
+from services.orchestration.machine import Broke, Call, Due, Input, Loaded, Outcome, Session, Stepped
+from services.orchestration.queries import Queries
+from services.orchestration.record import to_kv
+from services.orchestration.scxml import Compiled
+from services.orchestration.shard import Shard, now_us
+from services.orchestration.workers import StepFailed, Workers
+
+if TYPE_CHECKING:
+    from voice.sip_cluster.v1.sip_node_service_pb2_grpc import SipNodeServiceAsyncStub
+    from voice.tlib.v1.call_control_service_pb2_grpc import CallControlServiceAsyncStub
+
+REQUEST_S = 5.0
+"""Longest wait for a request to the call's node, seconds."""
+ROUTE_S = 90.0
+"""Longest wait for RouteCall: the destination may ring meanwhile (divert-on-ringing off), seconds."""
+MAX_BODY = 256 * 1024
+"""Longest answer to an HTTP request of an application, bytes."""
+CLIENT = "orchestration"
+_TARGETS = {
+    "agent": TargetType.TARGET_TYPE_AGENT,
+    "agentgroup": TargetType.TARGET_TYPE_AGENT_GROUP,
+    "skill": TargetType.TARGET_TYPE_SKILL,
+    "place": TargetType.TARGET_TYPE_PLACE,
+}
+
+
+@dataclass
+class Partners:
+    """Who carries effects out."""
+
+    rq: Rq
+    owners: OwnerClient
+    """Of SIP nodes."""
+    nodes: SipNodeServiceAsyncStub
+    front_end: CallControlServiceAsyncStub
+    applications: Applications
+    workers: Workers
+    queries: Queries
+    http: httpx.AsyncClient
+    log: FilteringBoundLogger
+
+
+class Performer:
+    """Performs effects as tasks; a slot's tasks end with the slot."""
+
+    def __init__(self, partners: Partners, listen: Callable[[Shard], None]) -> None:
+        """`listen(shard)`: the slot's answers are wanted from now on."""
+        self._with = partners
+        self._listen = listen
+        self._compiled: dict[str, Compiled] = {}
+        self._tasks: dict[int, set[asyncio.Task[None]]] = {}
+        handlers: Mapping[type[Any], Callable[[Shard, Call, Any], Awaitable[Input | None]]] = {
+            Load: self._load,
+            Submit: self._submit,
+            Resubmit: self._resubmit,
+            Route: self._route,
+            SetUserData: self._set_user_data,
+            DeleteUserData: self._delete_user_data,
+            Terminate: self._terminate,
+            CreateCall: self._create_call,
+            Fetch: self._fetch,
+            Timer: self._timer,
+        }
+        self._handlers = handlers
+
+    def perform(self, shard: Shard, session: Session, effect: Effect) -> None:
+        """Begins an effect; returns at once."""
+        call = session.call
+        match effect:
+            case Say(label, text):
+                self._with.log.info(
+                    "application", session=call.session_id, tenant=call.tenant, label=label, text=text[:4096]
+                )
+            case End(outcome, problem):
+                self._end(shard, call, outcome, problem)
+            case Run():
+                self._spawn(shard, call, self._run(shard, session))
+            case _:
+                self._spawn(shard, call, self._carry_out(shard, call, effect))
+
+    def stop(self, slot: int) -> list[asyncio.Task[None]]:
+        """Ends what is under way for a slot; gives the tasks to wait for."""
+        tasks = list(self._tasks.pop(slot, ()))
+        for task in tasks:
+            task.cancel()
+        return tasks
+
+    def _spawn(self, shard: Shard, call: Call, work: Coroutine[Any, Any, None]) -> None:
+        with continued(call.traceparent):
+            task = asyncio.create_task(work)
+        tasks = self._tasks.setdefault(shard.slot, set())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    async def _carry_out(self, shard: Shard, call: Call, effect: Any) -> None:
+        try:
+            outcome = await self._handlers[type(effect)](shard, call, effect)
+        except DomainError as error:
+            outcome = Outcome(effect.id, Reason.Name(error.reason), error.message)
+        except Exception as error:
+            # Whatever breaks here must not leave the session waiting for an outcome that never comes.
+            self._with.log.error("effect failed", effect=effect.id, exc_info=error)
+            outcome = Outcome(effect.id, "REASON_INTERNAL", f"{type(error).__name__}: {error}")
+        if outcome is not None:
+            shard.post(call.session_id, outcome)
+
+    # -- the application ---------------------------------------------------------------------------------------
+
+    async def _load(self, shard: Shard, call: Call, load: Load) -> Input:
+        try:
+            url, compiled = await self._with.applications.load(load.urls)
+        except ApplicationError as error:
+            return Broke(str(error), load.id)
+        self._compiled[call.session_id] = compiled
+        return Loaded(load.id, url, compiled.source_hash, compiled.compiler_version)
+
+    async def _run(self, shard: Shard, session: Session) -> None:
+        call = session.call
+        compiled = self._compiled.get(call.session_id)
+        if compiled is None or not session.inbox:
+            return
+
+        async def answer(query: Any) -> tuple[Any, str]:
+            return self._with.queries.answer(call.tenant, query)
+
+        workers = self._with.workers
+        try:
+            if session.snapshot:
+                step = workers.step(call.session_id, compiled, session.snapshot, session.inbox[0], answer)
+            else:
+                step = workers.begin(call.session_id, compiled, dict(call.parameters), answer)
+            result, snapshot = await step
+        except StepFailed as error:
+            self._with.log.error("session failed", session=call.session_id, why=str(error))
+            shard.post(call.session_id, Broke(str(error)))
+            return
+        ladder("session", f"in {', '.join(result.configuration)}", call_thread_id=call.call_thread_id)
+        shard.post(call.session_id, Stepped(result, snapshot))
+
+    def _end(self, shard: Shard, call: Call, outcome: str, problem: str) -> None:
+        level = self._with.log.error if outcome == "failed" else self._with.log.info
+        level("session over", session=call.session_id, tenant=call.tenant, outcome=outcome, problem=problem)
+        ladder("session", f"over: {outcome}", call_thread_id=call.call_thread_id)
+        self._compiled.pop(call.session_id, None)
+        self._spawn(shard, call, self._drop(call.session_id))
+
+    async def _drop(self, session_id: str) -> None:
+        try:
+            await self._with.workers.drop(session_id)
+        except StepFailed as error:
+            self._with.log.warning("session not dropped", session=session_id, why=str(error))
+
+    # -- routing -----------------------------------------------------------------------------------------------
+
+    async def _submit(self, shard: Shard, call: Call, submit: Submit) -> Input:
+        self._listen(shard)
+        message = RouteRequest(
+            request_id=submit.id,
+            tenant=call.tenant,
+            conn_id=call.conn_id,
+            call_thread_id=call.call_thread_id,
+            session_id=call.session_id,
+            virtual_queue=submit.queue,
+            targets=[
+                Target(type=_TARGETS[t.type], expression=t.name, timeout_ms=t.after_ms)
+                for t in submit.targets
+            ],
+            priority=submit.priority,
+            age_us=submit.age_us,
+            timeout_ms=submit.timeout_ms,
+            operation=RouteRequest.OPERATION_SUBMIT,
+            answer_queue=f"route_answers:{thread_slot(call.call_thread_id)}",
+            excluded_agents=submit.excluded,
+        )
+        return await self._enqueue(call, submit.id, submit.id, message)
+
+    async def _resubmit(self, shard: Shard, call: Call, change: Resubmit) -> Input:
+        cancel = change.priority is None
+        message = RouteRequest(
+            request_id=change.submit_id,
+            tenant=call.tenant,
+            session_id=call.session_id,
+            call_thread_id=call.call_thread_id,
+            priority=change.priority or 0,
+            operation=RouteRequest.OPERATION_CANCEL if cancel else RouteRequest.OPERATION_UPDATE,
+        )
+        return await self._enqueue(call, change.id, change.id, message)
+
+    async def _enqueue(self, call: Call, effect_id: str, entry_id: str, message: RouteRequest) -> Input:
+        try:
+            await self._with.rq.enqueue(f"route_requests:{call.tenant}", entry_id, message)
+        except PublisherFull as error:
+            raise DomainError(Reason.REASON_QUEUE_FULL, "too many requests wait for Redis Queue") from error
+        return Outcome(effect_id)
+
+    async def _route(self, shard: Shard, call: Call, route: Route) -> Input:
+        body = RouteCallRequest(
+            dn=call.route_point,
+            conn_id=call.conn_id,
+            destination=route.destination,
+            route_type=RouteType.ROUTE_TYPE_DEFAULT if route.is_default else RouteType.ROUTE_TYPE_UNKNOWN,
+            agent_id=route.agent_id,
+            reservation_token=route.token,
+            user_data=to_kv(route.user_data),
+        )
+        return await self._execute(call, route.id, Request(client=CLIENT, route_call=body), ROUTE_S)
+
+    async def _set_user_data(self, shard: Shard, call: Call, effect: SetUserData) -> Input:
+        body = UpdateUserDataRequest(dn=call.route_point, conn_id=call.conn_id, user_data=to_kv(effect.pairs))
+        return await self._execute(call, effect.id, Request(client=CLIENT, update_user_data=body))
+
+    async def _delete_user_data(self, shard: Shard, call: Call, effect: DeleteUserData) -> Input:
+        if not effect.keys:
+            body = DeleteUserDataRequest(dn=call.route_point, conn_id=call.conn_id)
+            return await self._execute(call, effect.id, Request(client=CLIENT, delete_user_data=body))
+        outcome: Input = Outcome(effect.id)
+        for index, key in enumerate(effect.keys):
+            pair = DeletePairRequest(dn=call.route_point, conn_id=call.conn_id, key=key)
+            request = Request(client=CLIENT, delete_pair=pair)
+            outcome = await self._execute(call, effect.id, request, suffix=f"/{index}")
+        return outcome
+
+    async def _terminate(self, shard: Shard, call: Call, effect: Terminate) -> Input:
+        body = ClearCallRequest(dn=call.route_point, conn_id=call.conn_id)
+        return await self._execute(call, effect.id, Request(client=CLIENT, clear_call=body))
+
+    async def _execute(
+        self, call: Call, effect_id: str, request: Request, timeout_s: float = REQUEST_S, *, suffix: str = ""
+    ) -> Input:
+        """A request to the node that has the call, again through fail-overs under the same id."""
+        body = getattr(request, str(request.WhichOneof("body")))
+        body.tenant, body.request_id = call.tenant, effect_id + suffix
+        message = ExecuteRequest(tenant=call.tenant, request=request)
+        try:
+            slot = sip_slot_of_conn_id(call.conn_id)
+            await self._with.owners.call(self._with.nodes.Execute, message, slot, timeout_s)
+        except OwnerUnknown as error:
+            raise DomainError(Reason.REASON_TIMEOUT, f"no SIP node answered in {timeout_s:.0f} s") from error
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, "sip_cluster") from error
+        return Outcome(effect_id)
+
+    async def _create_call(self, shard: Shard, call: Call, effect: CreateCall) -> Input:
+        request = MakeCallRequest(
+            tenant=call.tenant,
+            request_id=effect.id[-64:],
+            dn=effect.origin,
+            destination=effect.destination,
+            user_data=to_kv(effect.pairs),
+        )
+        try:
+            answer = await self._with.front_end.MakeCall(request, timeout=REQUEST_S)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, "front_end") from error
+        return Outcome(effect.id, data={"newinteractionid": f"{answer.event.conn_id:016x}"})
+
+    # -- the rest ----------------------------------------------------------------------------------------------
+
+    async def _fetch(self, shard: Shard, call: Call, fetch: Fetch) -> Input:
+        http = self._with.http
+        try:
+            async with asyncio.timeout(fetch.timeout_ms / 1000):
+                headers = {key: str(value) for key, value in fetch.headers}
+                async with http.stream(
+                    fetch.method, fetch.url, headers=headers, content=fetch.body
+                ) as response:
+                    body = b""
+                    async for part in response.aiter_bytes():
+                        body += part
+                        if len(body) > MAX_BODY:
+                            raise DomainError(
+                                Reason.REASON_QUEUE_FULL, f"the answer is longer than {MAX_BODY} bytes"
+                            )
+        except TimeoutError as error:
+            raise DomainError(Reason.REASON_TIMEOUT, f"no answer in {fetch.timeout_ms} ms") from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            text = f"{type(error).__name__}: {error}"
+            raise DomainError(Reason.REASON_DEPENDENCY_UNAVAILABLE, text, dependency="http") from error
+        content = body.decode(response.encoding or "utf-8", "replace")
+        if response.status_code >= 400:
+            return Outcome(fetch.id, f"http {response.status_code}", content[:1024])
+        return Outcome(fetch.id, data={"statuscode": response.status_code, "content": content})
+
+    async def _timer(self, shard: Shard, call: Call, timer: Timer) -> Input:
+        await asyncio.sleep(max(0, timer.due_us - now_us()) / 1e6)
+        return Due(timer.id)
