@@ -76,6 +76,9 @@ class Service:
         """What the node announces first. `build` may add to it (sip_address, tenants, record_format …)
         before it uses `membership`."""
         self.metrics = Metrics(settings.service)
+        self.metrics.gauge(
+            "node_info", "Always 1; the labels say what runs here", ["incarnation", "version", "zone"]
+        ).labels(self.incarnation, settings.version, settings.zone).set(1)
         self.log = logs.logger(settings.service)
         self.draining = asyncio.Event()
         """Set when the node begins to drain."""
