@@ -120,7 +120,7 @@ TABLE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "Enqueue": _QUEUE_USERS,
             "ReadQueue": _QUEUE_USERS,
             "Acknowledge": _QUEUE_USERS,
-            "CloseStream": _may("sip_cluster"),
+            "CloseStream": _may("sip_cluster", "call_state"),
         },
         "voice.registrar.v1.RegistrarService": {
             "Register": _may("sip_proxy"),

@@ -36,6 +36,10 @@ def service_environment(
         "VOICEMESH_CAPACITY": str(CAPACITY.get(instance.service, 1000)),
         "VOICEMESH_RUN_DIR": run_dir,
     }
+    if instance.service == "config":
+        environment["VOICEMESH_CONFIG_SEED"] = "demo/tenants"
+    if instance.service == "tenant":
+        environment["VOICEMESH_TENANT_TOKEN_DIR"] = f"{run_dir}/identity/tokens"
     if instance.pod:
         environment["VOICEMESH_ENGINES"] = str(len(instance.nodes))
     if instance.sip:

@@ -131,7 +131,7 @@ def from_command_line(argv: Sequence[str], environ: Mapping[str, str] = os.envir
     parser.add_argument(
         "--without", action="append", default=[], metavar="SERVICE", help="leave a service out"
     )
-    parser.add_argument("--engines", type=int, default=int(environ.get("VOICEMESH_LOCAL_ENGINES", "1")))
+    parser.add_argument("--engines", default=environ.get("VOICEMESH_LOCAL_ENGINES", "1"), help="of a SIP pod")
     parser.add_argument(
         "--run-dir", type=Path, default=Path(environ.get("VOICEMESH_LOCAL_RUN_DIR", REPOSITORY / "run"))
     )
@@ -146,11 +146,13 @@ def from_command_line(argv: Sequence[str], environ: Mapping[str, str] = os.envir
     arguments = parser.parse_args(list(argv))
     if arguments.net != "free" and not str(arguments.net).isdecimal():
         raise SettingsError([f"--net {arguments.net}: a number or 'free'"])
+    if not str(arguments.engines).isdecimal():
+        raise SettingsError([f"--engines (VOICEMESH_LOCAL_ENGINES={arguments.engines}): not a number"])
     counts = {**_environment_counts(environ), **_pairs(arguments.count)}
     counts.update({service.replace("-", "_"): 0 for service in arguments.without})
     settings = LocalSettings(
         counts=counts,
-        engines=arguments.engines,
+        engines=int(arguments.engines),
         run_dir=arguments.run_dir.resolve(),
         net=None if arguments.net == "free" else int(arguments.net),
         log_level=arguments.log_level,

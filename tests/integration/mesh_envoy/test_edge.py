@@ -83,10 +83,9 @@ async def test_a_token_opens_what_its_scopes_say(tmp_path: Path) -> None:
         foreign = tokens.load_or_create_key(tmp_path / "foreign")
         now = time.time()
         for key, issued in ((foreign, now), (mesh.identities.signing_key, now - 7200)):
-            token = tokens.issue(key, subject="x", tenant="t1", scopes=[tokens.CLIENT], now=issued)
-            assert (
-                await call(channel, MAKE_CALL, ("authorization", f"Bearer {token}"))
-            ).code is UNAUTHENTICATED
+            stale = tokens.issue(key, subject="x", tenant="t1", scopes=[tokens.CLIENT], now=issued)
+            refused = await call(channel, MAKE_CALL, ("authorization", f"Bearer {stale}"))
+            assert refused.code is UNAUTHENTICATED
 
 
 async def test_a_client_cannot_say_what_only_the_mesh_says(tmp_path: Path) -> None:
