@@ -1,0 +1,38 @@
+"""Settings of SIP Proxy: VOICEMESH_SIP_PROXY_<FIELD>, and VOICEMESH_SIP_ADDRESS."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SipProxySettings:
+    """What this service needs beside what every process has."""
+
+    fqdn: str = "voice-sipproxy.voice.svc.cluster.local"
+    """Name of the cluster of proxies towards trunks: an SRV name in the cluster's DNS."""
+    dialog_rate: float = 0.0
+    """New dialogs a second above which 503 is answered; 0: no limit."""
+    reselect_after: float = 2.0
+    """Seconds without any response after which a new dialog is tried at the next node, 0.1 to 30."""
+    nonce_window: float = 300.0
+    """Seconds a nonce may be used, 10 to 86400."""
+
+    def validate(self) -> list[str]:
+        """Every rule broken, one line each."""
+        rules = (
+            (0 < len(self.fqdn) <= 253, "VOICEMESH_SIP_PROXY_FQDN: must have 1 to 253 characters"),
+            (self.dialog_rate >= 0, "VOICEMESH_SIP_PROXY_DIALOG_RATE: must not be below 0"),
+            (0.1 <= self.reselect_after <= 30, "VOICEMESH_SIP_PROXY_RESELECT_AFTER: must be 0.1 to 30"),
+            (10 <= self.nonce_window <= 86400, "VOICEMESH_SIP_PROXY_NONCE_WINDOW: must be 10 to 86400"),
+        )
+        return [problem for holds, problem in rules if not holds]
+
+
+def sip_address() -> tuple[str, int]:
+    """Where SIP is listened for: VOICEMESH_SIP_ADDRESS, "host:port". ValueError when it is missing or wrong."""
+    host, _, port = os.environ.get("VOICEMESH_SIP_ADDRESS", "").rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError("VOICEMESH_SIP_ADDRESS: must be host:port")
+    return host, int(port)
