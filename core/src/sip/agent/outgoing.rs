@@ -1,0 +1,156 @@
+//! What the owner sends.
+
+use super::super::identifiers::push_base32;
+use super::super::message::Message;
+use super::super::stack::build::via_value;
+use super::super::stack::table::TxnId;
+use super::super::stack::Gone;
+use super::super::txn::Micros;
+use super::super::via::MAGIC_COOKIE;
+use super::Agent;
+use std::net::SocketAddr;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendError {
+    /// No socket of this address family, or none at this local address.
+    NoSocket,
+    /// ACK and CANCEL have calls of their own.
+    Method,
+    /// The request lacks something: named.
+    Incomplete(&'static str),
+    Gone,
+}
+
+impl From<Gone> for SendError {
+    fn from(_: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+impl Agent {
+    /// Index of the socket to send from.
+    pub fn socket_for(
+        &self,
+        destination: SocketAddr,
+        local: Option<SocketAddr>,
+    ) -> Result<u8, SendError> {
+        let fits = |address: &SocketAddr| match local {
+            Some(local) => *address == local,
+            None => address.is_ipv4() == destination.is_ipv4(),
+        };
+        self.sockets
+            .iter()
+            .position(fits)
+            .map(|index| index as u8)
+            .ok_or(SendError::NoSocket)
+    }
+
+    fn sent_by(&self, socket: u8) -> String {
+        let address = self.sockets[socket as usize];
+        match &self.config.via_host {
+            Some(host) => format!("{host}:{}", address.port()),
+            None => address.to_string(),
+        }
+    }
+
+    pub fn new_tag(&mut self) -> Vec<u8> {
+        let mut tag = Vec::with_capacity(12);
+        push_base32(&mut tag, self.stack.keys.draw(), 12);
+        tag
+    }
+
+    fn new_branch(&mut self, prefix: &str) -> Vec<u8> {
+        let mut branch = MAGIC_COOKIE.to_vec();
+        branch.extend_from_slice(prefix.as_bytes());
+        push_base32(&mut branch, self.stack.keys.draw(), 12);
+        branch
+    }
+
+    /// Puts our Via on top and starts a client transaction.
+    pub fn send_request(
+        &mut self,
+        mut request: Message,
+        destination: SocketAddr,
+        prefix: &str,
+        local: Option<SocketAddr>,
+        now: Micros,
+    ) -> Result<TxnId, SendError> {
+        let method = request.view().method().to_vec();
+        if matches!(&method[..], b"ACK" | b"CANCEL" | b"") {
+            return Err(SendError::Method);
+        }
+        let (_, cseq_method) = request.cseq().ok_or(SendError::Incomplete("CSeq"))?;
+        if cseq_method != method {
+            return Err(SendError::Incomplete("CSeq"));
+        }
+        request
+            .from_tag()
+            .ok_or(SendError::Incomplete("From tag"))?;
+        let socket = self.socket_for(destination, local)?;
+        let branch = self.new_branch(prefix);
+        request.prepend("Via", &via_value(&self.sent_by(socket), &branch, "UDP"));
+        if !self.config.user_agent.is_empty() && request.get("User-Agent").is_none() {
+            request.push("User-Agent", self.config.user_agent.as_bytes());
+        }
+        let packet = request.to_bytes();
+        let txn =
+            self.stack
+                .open_client(packet, &branch, &method, destination, socket, true, 0, now);
+        self.collect(now);
+        Ok(txn)
+    }
+
+    pub fn respond(
+        &mut self,
+        txn: TxnId,
+        mut response: Message,
+        now: Micros,
+    ) -> Result<(), SendError> {
+        let status = response.view().status();
+        if !self.stack.may_respond(txn, status) {
+            return Err(SendError::Gone);
+        }
+        if !self.config.user_agent.is_empty() && response.get("Server").is_none() {
+            response.push("Server", self.config.user_agent.as_bytes());
+        }
+        let (cseq, method) = response.cseq().ok_or(SendError::Incomplete("CSeq"))?;
+        let ack_key = if method == b"INVITE" && (200..300).contains(&status) {
+            let call_id = response.get("Call-ID").unwrap_or(b"");
+            let local = response.to_tag().ok_or(SendError::Incomplete("To tag"))?;
+            self.stack.keys.acknowledgement(
+                call_id,
+                local,
+                response.from_tag().unwrap_or(b""),
+                cseq,
+            )
+        } else {
+            0
+        };
+        self.stack
+            .respond(txn, status, response.to_bytes(), ack_key, now)?;
+        self.collect(now);
+        Ok(())
+    }
+
+    /// ACK of a 2xx, with a fresh branch (§13.2.2.4).
+    pub fn send_ack(
+        &mut self,
+        txn: TxnId,
+        mut ack: Message,
+        destination: SocketAddr,
+    ) -> Result<(), SendError> {
+        let socket = self.stack.table.get(txn).ok_or(SendError::Gone)?.socket;
+        let branch = self.new_branch("");
+        ack.prepend("Via", &via_value(&self.sent_by(socket), &branch, "UDP"));
+        let to_tag = ack.to_tag().unwrap_or(b"").to_vec();
+        Ok(self
+            .stack
+            .send_ack(txn, &to_tag, ack.to_bytes(), destination)?)
+    }
+
+    pub fn cancel(&mut self, txn: TxnId, reason: &[u8], now: Micros) -> Result<bool, SendError> {
+        let done = self.stack.cancel(txn, reason, now)?;
+        self.collect(now);
+        Ok(done)
+    }
+}
