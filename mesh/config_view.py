@@ -248,6 +248,11 @@ class ConfigView:
         """A "skill", "script", "transaction", "application" or "host" by name."""
         return self._unique(tenant, kind, name, Named)
 
+    def by_dbid(self, tenant: str, kind: str, dbid: int) -> Entry | None:
+        """An object by the name of its type ("dn", "application" …) and its DBID."""
+        state = self._tenants.get(tenant)
+        return state.entries.get(kind, {}).get(str(dbid)) if state is not None else None
+
     # -- devices ---------------------------------------------------------------------------------------------
 
     def registrations(self, tenant: str, dn: str) -> Registrations | None:

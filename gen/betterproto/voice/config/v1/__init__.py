@@ -1702,7 +1702,7 @@ class TrunkSettings(betterproto2.Message):
 
     replace_prefix: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
-    What replaces the prefix in the number sent.
+    What replaces the prefix in the number sent; empty leaves the number as it is.
     """
 
     priority: "int" = betterproto2.field(5, betterproto2.TYPE_INT32)

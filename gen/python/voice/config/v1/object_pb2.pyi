@@ -356,7 +356,7 @@ class TrunkSettings(_message.Message):
     prefix: _builtins.str
     """Numbers with this prefix go through the trunk; the longest wins. Empty takes all."""
     replace_prefix: _builtins.str
-    """What replaces the prefix in the number sent."""
+    """What replaces the prefix in the number sent; empty leaves the number as it is."""
     priority: _builtins.int
     """Among equal prefixes the higher goes first."""
     capacity: _builtins.int
