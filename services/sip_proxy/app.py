@@ -68,7 +68,7 @@ class App:
         )
         self.directory = Directory(service.etcd, service.settings.region, "sip_cluster")
         nonces = digest.NonceKeeper(os.urandom(32), window=settings.nonce_window)
-        self._register = Register(_Devices(config), nonces, service.incarnation)
+        self._register = Register(_Devices(config), nonces, settings.digest_algorithms)
         self._registrar: RegistrarServiceAsyncStub = RegistrarServiceStub(service.channel)
         self._tasks: set[asyncio.Task[None]] = set()
         self.tables = tables.Tables((), ())

@@ -5,6 +5,7 @@ RFC 3261 §10.3 (registrar), §22 (digest), RFC 7616, RFC 8760: SHA-256 is offer
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -54,10 +55,12 @@ Decision = Refuse | Ask
 class Register:
     """Decides over REGISTER requests of all tenants of one proxy."""
 
-    def __init__(self, directory: Directory, nonces: digest.NonceKeeper, incarnation: str) -> None:
+    def __init__(
+        self, directory: Directory, nonces: digest.NonceKeeper, algorithms: Sequence[str] = ALGORITHMS
+    ) -> None:
         self._directory = directory
         self._nonces = nonces
-        self._incarnation = incarnation
+        self._algorithms = algorithms
 
     def decide(self, request: sip.Request, source: sip.Address, now: float) -> Decision:
         """The decision. `now`: UTC seconds. Never raises for what a phone may send."""
@@ -92,7 +95,9 @@ class Register:
 
     def _challenge(self, realm: str, now: float, *, stale: bool, counted: str) -> Refuse:
         nonce = self._nonces.create(realm, now)
-        challenges = (digest.challenge(realm, nonce, algorithm=name, stale=stale) for name in ALGORITHMS)
+        challenges = (
+            digest.challenge(realm, nonce, algorithm=name, stale=stale) for name in self._algorithms
+        )
         return Refuse(401, counted, tuple(challenges))
 
     def _ask(self, request: sip.Request, tenant: str, dn: str, source: sip.Address) -> Decision:

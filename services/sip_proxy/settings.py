@@ -19,6 +19,9 @@ class SipProxySettings:
     nonce_window: float = 300.0
     """Seconds a nonce may be used, 10 to 86400."""
 
+    digest_algorithms: tuple[str, ...] = ("SHA-256", "MD5")
+    """Algorithms offered to a phone, best first (RFC 8760 §2.4). MD5 alone for phones that look at the first only."""
+
     def validate(self) -> list[str]:
         """Every rule broken, one line each."""
         rules = (
@@ -27,6 +30,8 @@ class SipProxySettings:
             (0.1 <= self.reselect_after <= 30, "VOICEMESH_SIP_PROXY_RESELECT_AFTER: must be 0.1 to 30"),
             (10 <= self.nonce_window <= 86400, "VOICEMESH_SIP_PROXY_NONCE_WINDOW: must be 10 to 86400"),
         )
+        known = bool(self.digest_algorithms) and set(self.digest_algorithms) <= {"SHA-256", "MD5"}
+        rules += ((known, "VOICEMESH_SIP_PROXY_DIGEST_ALGORITHMS: must be some of SHA-256, MD5"),)
         return [problem for holds, problem in rules if not holds]
 
 

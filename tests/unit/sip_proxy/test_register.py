@@ -24,7 +24,7 @@ class Devices:
 
 @pytest.fixture
 def register() -> Register:
-    return Register(Devices(), digest.NonceKeeper(b"0123456789abcdef", window=300), "proxy.1")
+    return Register(Devices(), digest.NonceKeeper(b"0123456789abcdef", window=300))
 
 
 def request(
@@ -100,7 +100,7 @@ def test_a_replayed_nonce_is_challenged_again_as_stale(register: Register) -> No
 
 
 def test_the_nonce_of_another_proxy_is_stale(register: Register) -> None:
-    other = Register(Devices(), digest.NonceKeeper(b"fedcba9876543210"), "proxy.2")
+    other = Register(Devices(), digest.NonceKeeper(b"fedcba9876543210"))
     again, _ = signed(other)
     decision = register.decide(again, SOURCE, NOW + 2)
     assert isinstance(decision, Refuse)
