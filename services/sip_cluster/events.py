@@ -120,8 +120,9 @@ def queued(step: Step, call: Call, party: Party) -> None:
 
 def third_party(attributes: Attributes, dn: str, role: DnRole = DnRole.DESTINATION) -> Attributes:
     """Adds who or what brought the event about."""
-    attributes["third_party_dn"] = dn
-    attributes["third_party_dn_role"] = int(role)
+    if dn:
+        attributes["third_party_dn"] = dn
+        attributes["third_party_dn_role"] = int(role)
     return attributes
 
 

@@ -122,7 +122,9 @@ def diverted(step: Step, call: Call, dn: str) -> None:
     assert route is not None
     point = call.parties[route.party]
     attributes = events.third_party(events.of_party(call, point), dn)
-    attributes["route_type"] = int(RouteType.DEFAULT) if route.defaulting else route.route_type
+    route_type = int(RouteType.DEFAULT) if route.defaulting else route.route_type
+    if route_type:
+        attributes["route_type"] = route_type
     if route.reasons:
         attributes["reasons"] = route.reasons
     if route.extensions:

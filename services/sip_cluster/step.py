@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from services.sip_cluster import effects as do
 from services.sip_cluster.calls import (
     Attributes,
     Call,
@@ -14,6 +13,7 @@ from services.sip_cluster.calls import (
     TimerKind,
     Told,
 )
+from services.sip_cluster.effects import Effect, Forget, Publish, Reply, Save
 from services.sip_cluster.legs import move
 from services.sip_cluster.tlib import EventType
 
@@ -34,22 +34,22 @@ class Step:
         """What events name as their cause: "sip:INVITE", "request:MakeCall", "timer:no-answer"."""
         self.request = ""
         """Id of the request that is being carried out."""
-        self.effects: list[do.Effect] = []
+        self.effects: list[Effect] = []
         self.save = False
         """A snapshot is written before the effects."""
 
-    def do(self, effect: do.Effect) -> None:
+    def do(self, effect: Effect) -> None:
         """Adds an effect."""
         self.effects.append(effect)
 
-    def finish(self) -> list[do.Effect]:
+    def finish(self) -> list[Effect]:
         """The effects in order: the snapshot first, the end of the thread last."""
         thread, effects = self.thread, self.effects
         if thread.finished:
-            effects.append(do.Forget(thread.saved))
+            effects.append(Forget(thread.saved))
         elif self.save:
             thread.saved = True
-            effects.insert(0, do.Save())
+            effects.insert(0, Save())
         return effects
 
     # -- events ------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ class Step:
         """Tells an event as the next of the thread."""
         thread = self.thread
         thread.seq = seq = thread.seq + 1
-        self.effects.append(do.Publish(kind, seq, attributes, self.cause, self.request))
+        self.effects.append(Publish(kind, seq, attributes, self.cause, self.request))
         return Told(kind, seq, attributes)
 
     # -- requests ----------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ class Step:
         if record is None or record.outcome is not None:
             return
         record.outcome = outcome
-        self.effects.append(do.Reply(request, outcome))
+        self.effects.append(Reply(request, outcome))
 
     def take(self, record: RequestRecord) -> None:
         """Remembers a request that is being carried out."""

@@ -75,11 +75,13 @@ class Driver:
         self.done: list[do.Effect] = []
         self.last: list[do.Effect] = []
         self.requests = 0
+        self.log: list[tuple[inputs.Input, int]] = []
 
     # -- inputs ------------------------------------------------------------------------------------
 
     def put(self, fact: inputs.Input) -> list[do.Effect]:
         """One input; its effects."""
+        self.log.append((fact, self.now))
         self.last = handle(self.thread, fact, self.now)
         self.done += self.last
         return self.last

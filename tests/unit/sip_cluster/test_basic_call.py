@@ -219,7 +219,8 @@ def test_answer_that_crosses_the_cancel_is_released() -> None:
     driver.ring()
     driver.put(inputs.Cancelled(driver.caller))
     driver.answer()
-    assert driver.latest(do.SendAck) and driver.latest(do.SendBye)
+    assert [ack.leg for ack in driver.latest(do.SendAck)] == [driver.called]
+    assert [bye.leg for bye in driver.latest(do.SendBye)] == [driver.called]
     assert not driver.thread.finished
     driver.put(inputs.ByeDone(driver.called))
     assert driver.thread.finished

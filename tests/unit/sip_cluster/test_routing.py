@@ -21,7 +21,7 @@ def waiting(*, caller_dn: str = "", **changes: object) -> Driver:
 
 
 def routed(**changes: object) -> Driver:
-    driver = waiting(**changes)
+    driver = waiting(caller_dn="", **changes)
     driver.route("1002")
     driver.resolve(extension("1002", agent_id="A2", place="P2"))
     return driver
