@@ -24,14 +24,14 @@ class SipProxySettings:
 
     def validate(self) -> list[str]:
         """Every rule broken, one line each."""
+        algorithms = bool(self.digest_algorithms) and set(self.digest_algorithms) <= {"SHA-256", "MD5"}
         rules = (
             (0 < len(self.fqdn) <= 253, "VOICEMESH_SIP_PROXY_FQDN: must have 1 to 253 characters"),
             (self.dialog_rate >= 0, "VOICEMESH_SIP_PROXY_DIALOG_RATE: must not be below 0"),
             (0.1 <= self.reselect_after <= 30, "VOICEMESH_SIP_PROXY_RESELECT_AFTER: must be 0.1 to 30"),
             (10 <= self.nonce_window <= 86400, "VOICEMESH_SIP_PROXY_NONCE_WINDOW: must be 10 to 86400"),
+            (algorithms, "VOICEMESH_SIP_PROXY_DIGEST_ALGORITHMS: must be some of SHA-256, MD5"),
         )
-        known = bool(self.digest_algorithms) and set(self.digest_algorithms) <= {"SHA-256", "MD5"}
-        rules += ((known, "VOICEMESH_SIP_PROXY_DIGEST_ALGORITHMS: must be some of SHA-256, MD5"),)
         return [problem for holds, problem in rules if not holds]
 
 
