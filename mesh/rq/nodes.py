@@ -6,14 +6,17 @@ import asyncio
 import contextvars
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import grpc
 from voice.mesh.v1.node_pb2 import NodeRecord
-from voice.redis_queue.v1.queue_service_pb2_grpc import QueueServiceAsyncStub, QueueServiceStub
+from voice.redis_queue.v1.queue_service_pb2_grpc import QueueServiceStub
 
 from mesh.discovery import Directory, to_node
 from mesh.rq.route import Routes
+
+if TYPE_CHECKING:
+    from voice.redis_queue.v1.queue_service_pb2_grpc import QueueServiceAsyncStub
 
 T = TypeVar("T")
 Metadata = tuple[tuple[str, str], ...]

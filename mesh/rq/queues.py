@@ -6,7 +6,7 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 from voice.redis_queue.v1.queue_service_pb2 import (
@@ -15,31 +15,36 @@ from voice.redis_queue.v1.queue_service_pb2 import (
     QueueEntry,
     ReadQueueRequest,
 )
-from voice.redis_queue.v1.queue_service_pb2_grpc import QueueServiceAsyncStub
 
-from mesh.errors import DomainError, from_rpc_error
+from mesh.errors import DomainError, Reason, from_rpc_error, reason_of
 from mesh.rq.metrics import ClientMetrics
 from mesh.rq.nodes import TRANSIENT, Metadata, Nodes, detached
 from mesh.rq.publisher import PublisherFull
 from mesh.rq.route import QUEUE_KIND, queue_slot
 from mesh.telemetry import logger
 
+if TYPE_CHECKING:
+    from voice.redis_queue.v1.queue_service_pb2_grpc import QueueServiceAsyncStub
+
 CALL_ENTRIES: Final = 64
+CALL_IDS: Final = 512
 CALL_S: Final = 1.0
 RETRY_FIRST_S: Final = 0.02
 RETRY_LAST_S: Final = 1.0
 REMEMBERED: Final = 20_000
 """Ids that a reader has delivered and that are not acknowledged: so many are remembered."""
 
+Call = Callable[["QueueServiceAsyncStub", Metadata], Awaitable[Any]]
+
 _log = logger("queues")
 
 
 @dataclass(slots=True)
 class _Outbox:
-    """What waits to be told to one queue; told in order by one call at a time."""
+    """What waits to be told to one queue, told in order by one call at a time. Entries and acknowledgements wait
+    apart: a queue that is full takes the entries only after acknowledgements."""
 
-    entries: deque[tuple[QueueEntry, asyncio.Future[None]]] = field(default_factory=deque)
-    ids: deque[tuple[str, asyncio.Future[None]]] = field(default_factory=deque)
+    items: deque[tuple[QueueEntry | str, asyncio.Future[None]]] = field(default_factory=deque)
     task: asyncio.Task[None] | None = None
 
 
@@ -50,7 +55,7 @@ class QueueClient:
         self._nodes = nodes
         self._limit = limit
         self._metrics = metrics
-        self._outboxes: dict[str, _Outbox] = {}
+        self._outboxes: dict[tuple[str, type[QueueEntry | str]], _Outbox] = {}
         self._readers: dict[str, list[QueueReader]] = {}
         self._pending = 0
         metrics.metrics.queue(
@@ -66,16 +71,13 @@ class QueueClient:
         """Sends an entry. Raises PublisherFull."""
         if self._pending >= self._limit:
             raise PublisherFull(f"{self._pending} queue entries wait")
-        outbox, done = self._take(queue)
-        outbox.entries.append((entry, done))
-        return done
+        return self._take(queue, entry)
 
     def acknowledge(self, queue: str, ids: Sequence[str]) -> asyncio.Future[None]:
         """Removes entries; done when the last of them is removed."""
         done: asyncio.Future[None] | None = None
         for ident in ids:
-            outbox, done = self._take(queue)
-            outbox.ids.append((ident, done))
+            done = self._take(queue, ident)
         if done is None:
             done = asyncio.get_running_loop().create_future()
             done.set_result(None)
@@ -105,45 +107,25 @@ class QueueClient:
         if not readers:
             self._readers.pop(reader.queue, None)
 
-    def _take(self, queue: str) -> tuple[_Outbox, asyncio.Future[None]]:
-        outbox = self._outboxes.get(queue)
-        if outbox is None:
-            outbox = self._outboxes[queue] = _Outbox()
-        if outbox.task is None:
-            outbox.task = detached(self._send(queue, outbox), f"queue {queue}")
+    def _take(self, queue: str, item: QueueEntry | str) -> asyncio.Future[None]:
+        outbox = self._outboxes.setdefault((queue, type(item)), _Outbox())
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        outbox.items.append((item, done))
         self._pending += 1
-        return outbox, asyncio.get_running_loop().create_future()
+        if outbox.task is None:
+            outbox.task = detached(self._send(queue, type(item), outbox), f"queue {queue}")
+        return done
 
-    async def _send(self, queue: str, outbox: _Outbox) -> None:
+    async def _send(self, queue: str, kind: type[QueueEntry | str], outbox: _Outbox) -> None:
         """Tells a queue what waits, and ends when nothing does."""
         await asyncio.sleep(0)  # the rest of this turn goes along
-        while outbox.entries or outbox.ids:
-            if outbox.entries:
-                await self._send_entries(queue, outbox)
-            if outbox.ids:
-                await self._send_ids(queue, outbox)
-        outbox.task = None
-        del self._outboxes[queue]
-
-    async def _send_entries(self, queue: str, outbox: _Outbox) -> None:
-        batch = list(outbox.entries)[:CALL_ENTRIES]
-        request = EnqueueRequest(queue=queue, entries=[entry for entry, _ in batch])
-        error = await self._until_told(
-            queue, lambda stub, metadata: stub.Enqueue(request, timeout=CALL_S, metadata=metadata)
-        )
-        for _ in batch:
-            outbox.entries.popleft()
-        self._done([done for _, done in batch], queue, error)
-
-    async def _send_ids(self, queue: str, outbox: _Outbox) -> None:
-        batch = list(outbox.ids)[: CALL_ENTRIES * 4]
-        request = AcknowledgeRequest(queue=queue, ids=[ident for ident, _ in batch])
-        error = await self._until_told(
-            queue, lambda stub, metadata: stub.Acknowledge(request, timeout=CALL_S, metadata=metadata)
-        )
-        for _ in batch:
-            outbox.ids.popleft()
-        self._done([done for _, done in batch], queue, error)
+        while outbox.items:
+            batch = list(outbox.items)[: CALL_ENTRIES if kind is QueueEntry else CALL_IDS]
+            error = await self._until_told(queue, _call(queue, [item for item, _ in batch]))
+            for _ in batch:
+                outbox.items.popleft()
+            self._done([done for _, done in batch], queue, error)
+        del self._outboxes[queue, kind]
 
     def _done(self, futures: Sequence[asyncio.Future[None]], queue: str, error: DomainError | None) -> None:
         self._pending -= len(futures)
@@ -158,9 +140,7 @@ class QueueClient:
                 done.set_exception(error)
                 done.exception()  # it may be left alone
 
-    async def _until_told(
-        self, queue: str, call: Callable[[QueueServiceAsyncStub, Metadata], Awaitable[Any]]
-    ) -> DomainError | None:
+    async def _until_told(self, queue: str, call: Call) -> DomainError | None:
         """Repeats a call until a node has carried it out; the error when it never will."""
         pause = RETRY_FIRST_S
         while True:
@@ -172,8 +152,9 @@ class QueueClient:
                 except grpc.aio.AioRpcError as error:
                     if error.code() not in TRANSIENT:
                         return from_rpc_error(error, "redis_queue")
-                    self._metrics.failures.inc()
-                    self._nodes.suspect(record.incarnation)
+                    if reason_of(error) != Reason.REASON_QUEUE_FULL:  # every node would say so
+                        self._metrics.failures.inc()
+                        self._nodes.suspect(record.incarnation)
                     _log.info(
                         "queue call failed", queue=queue, node=record.incarnation, error=error.details()
                     )
@@ -181,6 +162,16 @@ class QueueClient:
                     return None
             await asyncio.sleep(pause)
             pause = min(pause * 2, RETRY_LAST_S)
+
+
+def _call(queue: str, items: Sequence[QueueEntry | str]) -> Call:
+    """The call that tells a queue entries, or ids to remove."""
+    entries = [item for item in items if isinstance(item, QueueEntry)]
+    if entries:
+        put = EnqueueRequest(queue=queue, entries=entries)
+        return lambda stub, metadata: stub.Enqueue(put, timeout=CALL_S, metadata=metadata)
+    remove = AcknowledgeRequest(queue=queue, ids=[item for item in items if isinstance(item, str)])
+    return lambda stub, metadata: stub.Acknowledge(remove, timeout=CALL_S, metadata=metadata)
 
 
 class QueueReader:
