@@ -9,5 +9,5 @@ version=${1:-}
 scripts/contracts.sh
 scripts/drift.sh
 python -m scripts.release_version "$version"
-buf build -o proto/release.binpb --exclude-source-info
+scripts/image.sh proto/release.binpb --exclude-source-info
 echo "release: contracts frozen as $version (proto/release.binpb, pyproject.toml, mesh/settings.py)"
