@@ -6,7 +6,6 @@ import re
 from functools import lru_cache
 
 import phonenumbers
-from phonenumbers.phonenumberutil import ndd_prefix_for_region_code
 
 DIALLABLE = re.compile(r"\+?[0-9*#]{1,32}")
 """What may be sent to a trunk."""
@@ -36,6 +35,7 @@ def inbound_forms(number: str, country: str) -> tuple[str, ...]:
     if full:
         parsed = phonenumbers.parse(full, None)
         national = phonenumbers.national_significant_number(parsed)
-        prefix = ndd_prefix_for_region_code(country, True) if country else ""
+        metadata = phonenumbers.PhoneMetadata.metadata_for_region(country, None)
+        prefix = metadata.national_prefix if metadata is not None else ""
         forms += [full, full[1:], national, *([prefix + national] if prefix else [])]
     return tuple(dict.fromkeys(forms))
