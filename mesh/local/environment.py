@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mesh.local.layout import INGRESS_PORT, METRICS_PORT, SIP_PORT, Instance, Layout
+from mesh.local.settings import REPOSITORY
 
 CAPACITY: Mapping[str, int] = {"sip_cluster": 2000, "sip_proxy": 5000}
 """Work a node can carry, in the service's unit; other services 1000."""
@@ -36,12 +37,20 @@ def service_environment(
         "VOICEMESH_CAPACITY": str(CAPACITY.get(instance.service, 1000)),
         "VOICEMESH_RUN_DIR": run_dir,
     }
-    if instance.service == "config":
-        environment["VOICEMESH_CONFIG_SEED"] = "demo/tenants"
-    if instance.service == "tenant":
-        environment["VOICEMESH_TENANT_TOKEN_DIR"] = f"{run_dir}/identity/tokens"
+    environment.update(_own(instance.service, run_dir))
     if instance.pod:
         environment["VOICEMESH_ENGINES"] = str(len(instance.nodes))
     if instance.sip:
         environment["VOICEMESH_SIP_ADDRESS"] = f"{instance.ip}:{str(SIP_PORT)[:-1]}{slot}"
     return environment
+
+
+def _own(service: str, run_dir: str) -> dict[str, str]:
+    """What one service alone is told."""
+    match service:
+        case "config":
+            return {"VOICEMESH_CONFIG_SEED": str(REPOSITORY / "demo" / "tenants")}
+        case "tenant":
+            return {"VOICEMESH_TENANT_TOKEN_DIR": f"{run_dir}/identity/tokens"}
+        case _:
+            return {}

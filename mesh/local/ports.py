@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,17 +83,20 @@ def holder(address: str, *, udp: bool = False) -> str:
     """The program that listens on an address, as far as /proc tells us."""
     host, _, port = address.rpartition(":")
     inodes = _inodes(host, int(port), "udp" if udp else "tcp")
+    wanted = {f"socket:[{inode}]" for inode in inodes}
     for process in Path("/proc").iterdir():
-        if not process.name.isdecimal():
-            continue
-        try:
-            links = {os.readlink(entry) for entry in (process / "fd").iterdir()}
+        if process.name.isdecimal() and wanted & set(_open_files(process)):
             name = (process / "comm").read_text().strip()
-        except OSError:  # another user's process, or one that has just ended
-            continue
-        if links & {f"socket:[{inode}]" for inode in inodes}:
             return f"{name} (process {process.name})"
     return "a program of another user"
+
+
+def _open_files(process: Path) -> Iterator[str]:
+    """What the descriptors of a process point at; nothing for another user's process or one that has ended."""
+    with contextlib.suppress(OSError):
+        for entry in (process / "fd").iterdir():
+            with contextlib.suppress(OSError):  # closed since it was listed
+                yield os.readlink(entry)
 
 
 def _inodes(host: str, port: int, table: str) -> set[str]:
