@@ -8,18 +8,18 @@ from xml.sax.saxutils import escape
 from services.orchestration.scxml import document as doc
 
 FONT = 12
-CHARACTER = 6.8
+CHARACTER = 7.3
 """Width of one character of the font, in pixels; close enough to leave room."""
 LINE = 17
 PAD = 14
 GAP = 46
-"""Room between neighbours, where arrows and their labels go."""
+"""Least room between neighbours, where arrows and their labels go."""
 ROW_WIDTH = 1100
 LABEL = 46
 """Characters of a condition or action that are shown."""
 
 STYLE = """
-text { font: 12px monospace; fill: #222 }
+text { font: 12px "DejaVu Sans Mono", monospace; fill: #222 }
 .name { font-weight: bold }
 .state { fill: #fff; stroke: #345; stroke-width: 1.3 }
 .compound { fill: #f4f7fb; stroke: #345; stroke-width: 1.3 }
@@ -41,6 +41,8 @@ class Box:
     y: float = 0
     width: float = 0
     height: float = 0
+    gap: float = GAP
+    """Room to the right, for the labels of the arrows that leave."""
     rows: list[list[Box]] = field(default_factory=list)
 
     def move(self, x: float, y: float) -> None:
@@ -50,7 +52,7 @@ class Box:
             left = x + PAD
             for child in row:
                 child.move(left, top)
-                left += child.width + GAP
+                left += child.width + child.gap
             top += max(child.height for child in row) + GAP / 2
 
     def walk(self) -> list[Box]:
@@ -88,16 +90,21 @@ def _box(state: doc.State) -> Box:
             box.rows.append(row)
             row, used = [], 0.0
         row.append(child)
-        used += child.width + GAP
+        used += child.width + child.gap
     if row:
         box.rows.append(row)
     _measure(box)
+    inside = {inner.state.id for inner in box.walk()}
+    for inner in box.walk():
+        for transition in inner.state.transitions:
+            if set(transition.targets) - inside:
+                box.gap = max(box.gap, len(_cut(_label(transition))) * CHARACTER + 24)
     return box
 
 
 def _measure(box: Box) -> None:
     text = max([len(box.state.id) + 2, *(len(line) for line in box.lines)])
-    inner = max((sum(child.width + GAP for child in row) - GAP for row in box.rows), default=0.0)
+    inner = max((sum(child.width + child.gap for child in row) for row in box.rows), default=0.0)
     box.width = max(text * CHARACTER, inner) + 2 * PAD
     rows = sum(max(child.height for child in row) + GAP / 2 for row in box.rows)
     box.height = 2 * PAD + LINE * (1 + len(box.lines)) + rows

@@ -195,7 +195,8 @@ class Limits:
     """CPU time of the whole process while the step runs; a single native call is not interrupted."""
     memory_bytes: int = 16 * 1024 * 1024
     """Of the session's own JavaScript runtime, base included (about 0.2 MB)."""
-    stack_bytes: int = 256 * 1024
+    stack_bytes: int = 4 * 1024 * 1024
+    """Of C stack, below what a thread has (8 MB): some 3,000 nested calls, 800 levels of nested data."""
     microsteps: int = 1_000
     """Sets of transitions taken in one step."""
     internal_events: int = 1_000
@@ -211,7 +212,18 @@ class Limits:
 
 def effect_to_json(effect: Effect) -> dict[str, Json]:
     """`{"kind": "Send", …}`: the form effects have between the worker process and the host."""
-    return {"kind": type(effect).__name__, **asdict(effect)}
+    body: dict[str, Json] = {item.name: getattr(effect, item.name) for item in fields(effect)}
+    if isinstance(effect, Action):
+        body["children"] = [child_to_json(child) for child in effect.children]
+    elif isinstance(effect, Forward):
+        body["event"] = event_to_json(effect.event)
+    return {"kind": type(effect).__name__, **body}
+
+
+def child_to_json(child: ActionChild) -> dict[str, Json]:
+    """A parameter element as JSON."""
+    children = [child_to_json(item) for item in child.children]
+    return {"name": child.name, "attributes": child.attributes, "children": children, "text": child.text}
 
 
 def effect_from_json(value: dict[str, Json]) -> Effect:

@@ -39,6 +39,8 @@ from services.orchestration.scxml.extensions import function_table
 from services.orchestration.scxml.xmltext import interpret, tree_to_text
 
 _HERE = Path(__file__).parent
+MAX_DEPTH = 200
+"""Of anything a session hands to its host."""
 
 
 def _javascript(name: str) -> str:
@@ -51,7 +53,8 @@ _RUNTIME = "\n".join(["(function () {", _javascript("values.js"), _javascript("r
 _XML = _javascript("xml.js")
 _RESTORE = _javascript("restore.js")
 _FUNCTIONS = function_table()
-_LONE_SURROGATE = re.compile(r"\\ud[89a-f][0-9a-f]{2}", re.IGNORECASE)
+_ESCAPE = re.compile(r"\\(?:u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w|(?P<lone>u[dD][89a-fA-F]\w\w)|.)")
+"""An escape in JSON text: a pair of surrogates, a lone one, or any other."""
 
 
 class SessionError(Exception):
@@ -141,13 +144,17 @@ class Interpreter:
         return self._run(operation, event, now_ms, [*answers, given])
 
     def snapshot(self) -> bytes:
-        """The state between two steps, JSON with tags for what JSON cannot say."""
+        """The state between two steps: two lines of JSON, with tags for what JSON cannot say. Raises
+        SnapshotError for a state that exceeds the limits when it is written down."""
         if self._replay is not None:
             raise SessionError("a step is waiting for an answer")
         if not self._started or self.finished:
             raise SessionError("only a session that runs has a state to keep")
         if self._kept is None:
-            self._kept = self._take()
+            try:
+                self._kept = self._take()
+            except _Stopped as stop:
+                raise SnapshotError(f"the session's state cannot be kept: {stop.failure}") from None
         return self._kept
 
     @property
@@ -165,7 +172,7 @@ class Interpreter:
         io_processors: dict[str, Json] | None = None,
     ) -> Interpreter:
         """The session as it was. `io_processors` may differ from before: addresses of a new node."""
-        kept = json.loads(snapshot)
+        kept = json.loads(snapshot.partition(b"\n")[0])
         if kept["source_hash"] != compiled.source_hash or kept["compiler"] != COMPILER_VERSION:
             raise SnapshotError("the snapshot is of another version of the document or the compiler")
         setup = kept["setup"]
@@ -223,9 +230,8 @@ class Interpreter:
         self._kept = None
         try:
             result = self._result(answer, event)
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            failure = Failure("script", f"the session broke its own runtime: {error}")
-            return self._stop(_Stopped(failure), operation, event, answers)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            return self._stop(_Stopped(_broken(str(error))), operation, event, answers)
         self.finished = result.finished
         return result
 
@@ -288,12 +294,19 @@ class Interpreter:
         text = self._text_of(operation, *arguments)
         if text is None:
             return None
-        answer = json.loads(text)
-        if isinstance(answer, dict) and "stop" in answer:
-            raise _Stopped(Failure(answer["stop"], answer["message"]))
-        if isinstance(answer, dict) and "query" in answer:
-            number, module, function, given = answer["query"]
-            raise _Stopped(query=Query(number, module, function, tuple(given)))
+        if "\\ud" in text:
+            text = _whole(text)
+        try:
+            answer = json.loads(text)
+            if text.count("[") + text.count("{") > MAX_DEPTH and _depth(answer) > MAX_DEPTH:
+                raise _Stopped(_broken(f"data nested deeper than {MAX_DEPTH}"))
+            if isinstance(answer, dict) and "stop" in answer:
+                raise _Stopped(Failure(answer["stop"], str(answer["message"])))
+            if isinstance(answer, dict) and "query" in answer:
+                number, module, function, given = answer["query"]
+                raise _Stopped(query=Query(number, module, function, tuple(given)))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise _Stopped(_broken(str(error))) from None
         return answer
 
     def _text_of(self, operation: str, *arguments: Any) -> str | None:
@@ -303,9 +316,7 @@ class Interpreter:
             text = self._call(operation, *arguments)
         except (quickjs.JSException, quickjs.StackOverflow) as error:
             raise _Stopped(_failure(error)) from None
-        if not isinstance(text, str):
-            return None
-        return _whole(text) if "\\ud" in text else text
+        return text if isinstance(text, str) else None
 
     def _extend_xml(self) -> None:
         """XML nodes are loaded into a context that meets XML; most sessions never do."""
@@ -317,23 +328,22 @@ class Interpreter:
     def _take(self) -> bytes:
         text = self._text_of("snapshot")
         if text is None or not text.startswith("{"):
-            raise _Stopped(Failure("script", "the session broke its own runtime: no snapshot"))
+            raise _Stopped(_broken("no snapshot"))
         self._lost = [] if text.endswith('"lost":[]}') else json.loads(text)["lost"]
-        return self._prefix + text.encode() + b"}"
+        return self._head + text.encode()
 
     @functools.cached_property
-    def _prefix(self) -> bytes:
-        """What the snapshots of a session have in common."""
+    def _head(self) -> bytes:
+        """The first line of a snapshot: what it belongs to. The second is the state."""
         head = {
             "compiler": COMPILER_VERSION,
             "source_hash": self.compiled.source_hash,
             "setup": self._setup,
         }
-        return json.dumps(head, separators=(",", ":"))[:-1].encode() + b',"state":'
+        return json.dumps(head, separators=(",", ":")).encode() + b"\n"
 
     def _load(self, snapshot: bytes) -> None:
-        kept = json.loads(snapshot)
-        state = json.dumps(kept["state"], separators=(",", ":"))
+        state = snapshot.partition(b"\n")[2].decode()
         try:
             self._boot(0)
             if '"$":"xml"' in state:
@@ -345,7 +355,6 @@ class Interpreter:
         except _Stopped as stop:
             raise SnapshotError(f"the session could not be restored: {stop.failure}") from None
         self._lost = [f"{path}: its declaration is gone" for path in missing]
-        self.finished = bool(kept["state"]["finished"])
 
     def _scripts_again(self) -> None:
         """Scripts run once more for their declarations; what else they do is thrown away."""
@@ -427,13 +436,28 @@ def _event_json(event: Event) -> str:
     return json.dumps(body)
 
 
+def _broken(message: str) -> Failure:
+    """A session can reach its own runtime (`Array.prototype` and the like); what comes out of it is
+    checked like any other input."""
+    return Failure("script", f"the session broke its own runtime: {message}")
+
+
+def _depth(value: Json) -> int:
+    """How deeply lists and objects are nested."""
+    depth, level = 0, [value]
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        depth += 1
+        level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]
+    return depth
+
+
 def _failure(error: Exception) -> Failure:
     """Which limit a JavaScript exception stands for."""
     text = str(error)
     message = text.splitlines()[0] if text else type(error).__name__
     if message == "InternalError: interrupted":
         return Failure("cpu", "the step used more CPU time than it may")
-    if "out of memory" in message:
+    if "out of memory" in message or message in ("null", "InternalError: string too long"):
         return Failure("memory", "the session used more memory than it may")
     if isinstance(error, quickjs.StackOverflow) or "Maximum call stack size exceeded" in message:
         return Failure("stack", "the session's calls are nested too deeply")
@@ -450,11 +474,5 @@ def _text(content: Json) -> str | None:
 
 
 def _whole(text: str) -> str:
-    """Escaped halves of surrogate pairs without their other half become U+FFFD; pairs stay."""
-    pairs = re.compile(r"\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}", re.IGNORECASE)
-    pieces, last = [], 0
-    for match in pairs.finditer(text):
-        pieces += [_LONE_SURROGATE.sub(r"\\ufffd", text[last : match.start()]), match.group(0)]
-        last = match.end()
-    pieces.append(_LONE_SURROGATE.sub(r"\\ufffd", text[last:]))
-    return "".join(pieces)
+    """JSON text whose lone halves of surrogate pairs are U+FFFD, so that every string can be UTF-8."""
+    return _ESCAPE.sub(lambda match: "\\ufffd" if match.group("lone") else match.group(), text)

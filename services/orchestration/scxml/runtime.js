@@ -63,7 +63,16 @@ const QUERY = new Stop("query", "");
 function stopped(error) {
   if (error instanceof Stop) return true;
   if (error instanceof InternalError) return true; // out of memory
+  if (error === null) return exhausted(); // out of memory even for the error
   return error instanceof RangeError && error.message === "Maximum call stack size exceeded";
+}
+
+function exhausted() {
+  try {
+    return new Array(1024).fill(0).length === 0;
+  } catch (error) {
+    return true;
+  }
 }
 
 function executionError(error, at) {

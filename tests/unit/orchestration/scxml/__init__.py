@@ -1,0 +1,1 @@
+"""Tests of the SCXML compiler and runtime; no processes, no network."""
