@@ -36,7 +36,7 @@ check-lint:
 	@.venv/bin/ruff check -q .
 
 check-types:
-	@.venv/bin/mypy mesh services tests bench scripts
+	@.venv/bin/mypy mesh services demo tests bench scripts
 
 check-layers:
 	@.venv/bin/lint-imports

@@ -50,9 +50,9 @@ async def run(command: CommandLine) -> int:
 async def _start_and_call(mesh: LocalMesh, command: CommandLine) -> int:
     await mesh.start()
     print(guide(mesh))
-    if not command.demo or importlib.util.find_spec("mesh.local.demo") is None:
+    if not command.demo or importlib.util.find_spec("demo") is None:
         return 0
-    demo = importlib.import_module("mesh.local.demo")
+    demo = importlib.import_module("demo.call")
     return int(await demo.run(mesh) or 0)
 
 

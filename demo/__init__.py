@@ -1,0 +1,1 @@
+"""The demo: tenants, applications, simulated phones, and the one routed call that `make run` makes."""
