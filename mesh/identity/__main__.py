@@ -26,8 +26,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--lifetime", type=int, default=3600, help="seconds")
     arguments = parser.parse_args(list(argv))
     if not (arguments.keys / "tokens.key").exists():
-        sys.stderr.write(f"no tokens.key in {arguments.keys}: is the mesh running, and is --keys its folder?
-")
+        sys.stderr.write(
+            f"no tokens.key in {arguments.keys}: is the mesh running, and is --keys its folder?\n"
+        )
         return 1
     try:
         token = tokens.issue(
