@@ -150,6 +150,11 @@ class Service:
         else:
             self._waiting.append((name, run))
 
+    @property
+    def supervisor(self) -> Supervisor:
+        """Looks after tasks that begin and end while the process lives, such as one a slot."""
+        return self._supervisor
+
     def on_start(self, hook: Hook) -> None:
         """Awaited once, in order, when the server listens and the node is announced, before it is SERVING. An
         exception ends the process with exit code 1."""

@@ -40,6 +40,13 @@ class Supervisor:
         with deadline.unbounded():
             self._tasks[name] = asyncio.create_task(self._keep(name, run), name=name)
 
+    async def end(self, *names: str) -> None:
+        """Cancels these tasks and waits for them; names of none that runs are ignored."""
+        tasks = [task for name in names if (task := self._tasks.pop(name, None)) is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     async def stop(self) -> None:
         """Cancels all tasks and waits for them."""
         for task in self._tasks.values():

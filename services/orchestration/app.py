@@ -17,7 +17,6 @@ from mesh.errors import Reason
 from mesh.ownership import ReleaseReason, SlotKey, Slots
 from mesh.rq import THREAD, Rq, SlotReader
 from mesh.service import Service
-from mesh.supervision import Supervisor
 from services.orchestration.applications import Applications
 from services.orchestration.machine import Phase, Selected
 from services.orchestration.perform import Partners, Performer
@@ -56,7 +55,7 @@ class App:
             service.log,
         )
         self._performer = Performer(partners, self._listen)
-        self._supervisor = Supervisor(service.metrics)
+        self._supervisor = service.supervisor
         self._reader: SlotReader | None = None
         self._cursors: dict[int, str] = {}
         self.slots = Slots(service, "thread", SLOTS, acquire=self._acquire, release=self._release)
@@ -97,7 +96,6 @@ class App:
         await self.slots.stop()
         for slot in list(self.shards):
             await self._end(slot)
-        await self._supervisor.stop()
         if self._reader is not None:
             await self._reader.close()
         await self._rq.stop()
@@ -129,13 +127,8 @@ class App:
         if self._reader is not None:
             self._reader.remove(slot)
         self.shards.pop(slot, None)
-        names = (f"shard {slot}", f"answers {slot}")
-        ending = [task for name in names if (task := self._supervisor.running.get(name)) is not None]
-        for task in ending:
-            task.cancel()
-        ending += self._performer.stop(slot)
-        if ending:
-            await asyncio.wait(ending)
+        await self._supervisor.end(f"shard {slot}", f"answers {slot}")
+        await asyncio.gather(*self._performer.stop(slot), return_exceptions=True)
 
     # -- what comes in -----------------------------------------------------------------------------------------
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from voice.agent_state.v1.agent_state_service_pb2_grpc import AgentStateServiceStub
 
 from mesh.config_cache import ConfigCache, Tenant
@@ -12,7 +10,6 @@ from mesh.discovery import Directory
 from mesh.ownership import ReleaseReason, SlotKey, Slots
 from mesh.rq import Rq
 from mesh.service import Service
-from mesh.supervision import Supervisor
 from services.tenant.desk import Desk, Deskmates
 from services.tenant.machine import Router
 from services.tenant.people import TenantPeople
@@ -24,6 +21,7 @@ class App:
 
     def __init__(self, service: Service, config: ConfigCache) -> None:
         self.config = config
+        self._supervisor = service.supervisor
         self.desks: dict[str, Desk] = {}
         self.agents = Directory(service.etcd, service.settings.region, "agent_state")
         self._rq = Rq(service)
@@ -34,7 +32,6 @@ class App:
         service.on_stop(self._stop)
         metrics = service.metrics
         metrics.queue("waiting_requests", lambda: sum(len(d.router.waiting()) for d in self.desks.values()))
-        self._supervisor = Supervisor(metrics)
 
     def _tenant_ids(self) -> list[str]:
         return [tenant.tenant for tenant in self.config.tenants()]
@@ -47,7 +44,6 @@ class App:
 
     async def _stop(self) -> None:
         await self.slots.stop()
-        await self._supervisor.stop()
         await self._rq.stop()
         await self.agents.stop()
 
@@ -75,7 +71,4 @@ class App:
 
     async def _release(self, slot: SlotKey, epoch: int, reason: ReleaseReason) -> None:
         self.desks.pop(str(slot), None)
-        task = self._supervisor.running.get(f"desk {slot}")
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await self._supervisor.end(f"desk {slot}")
