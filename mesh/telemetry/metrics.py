@@ -18,12 +18,15 @@ class Metrics:
     def __init__(self, service: str, registry: CollectorRegistry | None = None) -> None:
         self.service = service
         self.registry = registry if registry is not None else CollectorRegistry(auto_describe=True)
+        self._counters: dict[str, Counter] = {}
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
 
     def counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
-        """A count that only rises."""
-        return Counter(self._name(name), text, labels, registry=self.registry)
+        """A count that only rises. Asked for again, the same one: several parts may count together."""
+        if name not in self._counters:
+            self._counters[name] = Counter(self._name(name), text, labels, registry=self.registry)
+        return self._counters[name]
 
     def gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
         """A value that goes up and down."""
