@@ -76,6 +76,8 @@ def _redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[
     for key, value in event.items():
         if isinstance(value, Message):
             event[key] = redacted(value)
+        elif isinstance(value, list | tuple):
+            event[key] = [redacted(item) if isinstance(item, Message) else item for item in value]
     return event
 
 

@@ -32,7 +32,7 @@ def test_a_changed_row_would_be_noticed(name: str) -> None:
         {"tlib": 9999},
         {"grpc": next(s for s in STATUS_SLI if s is not TABLE[reason].grpc)},
     ):
-        changed = {**TABLE, reason: replace(TABLE[reason], **change)}  # type: ignore[arg-type]
+        changed = {**TABLE, reason: replace(TABLE[reason], **change)}
         (problem,) = table_problems(COMMENTS, changed)
         assert problem.startswith(f"{name}: the comment says")
     without = {known: row for known, row in TABLE.items() if known != reason}

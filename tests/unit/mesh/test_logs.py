@@ -1,0 +1,88 @@
+"""Logs are lines of JSON with no secret in them."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from voice.tenant.v1.tenant_service_pb2 import IssueTokenRequest
+from voice.type.v1.kv_pb2 import KvList, KvPair
+
+from mesh import telemetry
+from mesh.telemetry import logs
+
+PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.fixture
+def out() -> Iterator[io.StringIO]:
+    stream = io.StringIO()
+    logs.configure(service="tenant", node="tenant-0", level="info", stream=stream)
+    yield stream
+    logs.configure(service="test", node="test-0")
+
+
+def lines(out: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def test_a_line_names_its_node_its_part_and_what_is_bound(out: io.StringIO) -> None:
+    with telemetry.bound(call_thread_id="01-t", tenant="t1"), telemetry.continued(PARENT):
+        telemetry.logger("router").info("target selected", agent="a7", waited_ms=12)
+    telemetry.logger().warning("later")
+    first, second = lines(out)
+    assert first["event"] == "target selected"
+    assert (first["service"], first["node"], first["part"]) == ("tenant", "tenant-0", "router")
+    assert (first["call_thread_id"], first["tenant"], first["agent"]) == ("01-t", "t1", "a7")
+    assert first["trace_id"] == PARENT.split("-")[1]
+    assert first["level"] == "info"
+    assert first["time"].endswith("Z")
+    assert "tenant" not in second
+    assert "trace_id" not in second
+
+
+def test_sensitive_fields_never_get_in(out: io.StringIO) -> None:
+    request = IssueTokenRequest(tenant="t1", agent_id="7", secret="hunter2")
+    telemetry.logger().info("signing in", request=request, requests=[request])
+    assert "hunter2" not in out.getvalue()
+    (line,) = lines(out)
+    assert line["request"] == {"tenant": "t1", "agent_id": "7", "secret": "[redacted]"}
+    assert line["requests"] == [line["request"]]
+
+
+def test_nested_and_repeated_messages_become_plain_data() -> None:
+    value = KvList(
+        pairs=[KvPair(key="a", string_value="x"), KvPair(key="b", list_value=KvList(pairs=[KvPair(key="c")]))]
+    )
+    assert telemetry.redacted(value) == {
+        "pairs": [{"key": "a", "string_value": "x"}, {"key": "b", "list_value": {"pairs": [{"key": "c"}]}}]
+    }
+
+
+def test_lines_below_the_level_are_not_written(out: io.StringIO) -> None:
+    telemetry.logger().debug("detail")
+    assert out.getvalue() == ""
+
+
+def test_the_standard_library_s_lines_look_the_same(out: io.StringIO) -> None:
+    logging.getLogger("asyncio").warning("took %s", "long")
+    (line,) = lines(out)
+    assert (line["event"], line["node"], line["level"]) == ("took long", "tenant-0", "warning")
+
+
+def test_an_exception_is_one_line(out: io.StringIO) -> None:
+    try:
+        raise LookupError("no slot")
+    except LookupError as error:
+        telemetry.logger().error("lost", exc_info=error)
+    (line,) = lines(out)
+    assert "LookupError: no slot" in line["exception"]
+
+
+def test_a_value_json_cannot_say_is_written_as_text(out: io.StringIO) -> None:
+    telemetry.logger().info("odd", value={1, 2}, raw=b"\xff")
+    assert len(lines(out)) == 1
