@@ -28,6 +28,8 @@ from services.orchestration.store import Store
 from services.orchestration.workers import Workers
 
 SLOTS = 256
+CONFIG_S = 60.0
+"""Longest wait for the first configuration before that is logged and tried again, seconds."""
 
 
 class App:
@@ -63,6 +65,7 @@ class App:
         service.on_start(self._start)
         service.on_stop(self._stop)
         service.background("events", self._read_events)
+        service.background("slots", self._claim)
         self._measure()
 
     def _measure(self) -> None:
@@ -88,8 +91,11 @@ class App:
         await self._rq.start()
         await self._nodes.start()
         await self._workers.start()
-        await self._config.ready(60)
         self._reader = self._rq.read_slots(THREAD)
+
+    async def _claim(self) -> None:
+        """Takes part when the configuration is there: a route request must find its route point."""
+        await self._config.ready(CONFIG_S)
         await self.slots.start()
 
     async def _stop(self) -> None:

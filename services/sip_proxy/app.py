@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 REGISTRAR_S = 2.0
 """Longest wait for the Registrar, seconds; the phone sends its REGISTER again meanwhile."""
+CONFIG_S = 60.0
+"""Longest wait for the first configuration before that is logged and tried again, seconds."""
 MAX_REGISTERS = 5000
 """REGISTERs under way; more get 503."""
 
@@ -72,9 +74,11 @@ class App:
         self._registrar: RegistrarServiceAsyncStub = RegistrarServiceStub(service.channel)
         self._tasks: set[asyncio.Task[None]] = set()
         self.tables = tables.Tables((), ())
+        self._listening = False
         self._measure()
         service.depends("sip_cluster", self._has_nodes)
         service.on_start(self._start)
+        service.background("listen", self._listen)
         service.on_stop(self._stop)
 
     def _measure(self) -> None:
@@ -101,20 +105,24 @@ class App:
     async def _has_nodes(self) -> bool:
         if not self.tables.nodes:
             raise RuntimeError("no SIP node is known")
-        return True
+        return self._listening
 
     # -- life --------------------------------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        host, port = self._address
         await self.directory.start()
-        await self._config.ready(60)
+
+    async def _listen(self) -> None:
+        """Opens the SIP socket when the tables and the configuration are there."""
+        host, port = self._address
+        await self._config.ready(CONFIG_S)
         self._identify()
         self._fill_tables()
         self.directory.on_change(self._fill_tables)
         self._config.on_change(lambda change: self._identify())
-        self.proxy.bind_udp(host, port)
         asyncio.get_running_loop().add_reader(self.proxy.fileno(), self._drain)
+        self.proxy.bind_udp(host, port)
+        self._listening = True
 
     async def _stop(self) -> None:
         asyncio.get_running_loop().remove_reader(self.proxy.fileno())

@@ -53,17 +53,11 @@ class App:
 
     async def _acquire(self, slot: SlotKey, epoch: int) -> None:
         tenant = str(slot)
-        desk = Desk(tenant, self._router(tenant), self._mates)
-        self.desks[tenant] = desk
         self._supervisor.start(f"desk {tenant}", lambda: self._serve(tenant))
 
     async def _serve(self, tenant: str) -> None:
         """A desk from scratch, again after each failure."""
-        desk = self.desks.get(tenant)
-        if desk is None:
-            return
-        if desk.router.roster.agents:
-            desk = self.desks[tenant] = Desk(tenant, self._router(tenant), self._mates)
+        desk = self.desks[tenant] = Desk(tenant, self._router(tenant), self._mates)
         await desk.run()
 
     def _router(self, tenant: str) -> Router:
