@@ -27,7 +27,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from services.orchestration.scxml.compiler import Compiled
 from services.orchestration.scxml.effects import Event, Json, Limits, StepResult, result_to_json
@@ -37,7 +37,7 @@ MAX_MESSAGE = 64 * 1024 * 1024
 """Bytes; a longer one means that the two sides have lost each other."""
 
 
-def read_message(stream: BinaryIO) -> Json:
+def read_message(stream: IO[bytes]) -> Json:
     """The next message, None at the end of the stream. Raises ValueError for one that is too long."""
     head = stream.read(4)
     if len(head) < 4:
@@ -49,7 +49,7 @@ def read_message(stream: BinaryIO) -> Json:
     return json.loads(body) if len(body) == size else None
 
 
-def write_message(stream: BinaryIO, message: Json) -> None:
+def write_message(stream: IO[bytes], message: Json) -> None:
     """Send one message and flush."""
     body = json.dumps(message, separators=(",", ":")).encode()
     stream.write(len(body).to_bytes(4, "big") + body)

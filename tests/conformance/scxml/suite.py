@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from services.orchestration.scxml import CompileError, Event, Log, StepResult, compile_document
+from services.orchestration.scxml import CompileError, Event, Interpreter, Log, StepResult, compile_document
 from services.orchestration.scxml.local import LocalHost, Session
 from tests.conformance.scxml import manual
 from tests.conformance.scxml.http_peer import HttpPeer
@@ -84,19 +84,36 @@ def resolve(address: str) -> bytes:
     return (ROOT / "ecma" / name).read_bytes()
 
 
-def run(case: Case) -> Outcome:
+class HandOverHost(LocalHost):
+    """Gives every session a new context, restored from its snapshot, after each step: what a fail-over
+    does, at every possible place."""
+
+    def _run(self, session: Session, event: Event | None, result: StepResult) -> None:
+        super()._run(session, event, result)
+        if not session.ended:
+            before = session.interpreter
+            kept = before.snapshot()
+            session.interpreter = Interpreter.restore(before.compiled, kept)
+            if before.lost or session.interpreter.lost:
+                raise AssertionError(f"lost in the snapshot: {before.lost + session.interpreter.lost}")
+            before.close()
+
+
+def run(case: Case, make_host: type[LocalHost] = LocalHost) -> Outcome:
     """Run all documents of a case."""
     begun = time.perf_counter()
     check: Callable[[Recorder, Session], str] | None = manual.CHECKS.get(case.id) if case.manual else None
     if case.id in manual.WITHOUT_DOCUMENT:
         detail = manual.WITHOUT_DOCUMENT[case.id]()
     else:
-        found = (_run_document(name, case.id, check) for name in case.files)
+        found = (_run_document(name, case.id, check, make_host) for name in case.files)
         detail = "; ".join(text for text in found if text)
     return Outcome(case, not detail, detail, time.perf_counter() - begun)
 
 
-def _run_document(name: str, case: str, check: Callable[[Recorder, Session], str] | None) -> str:
+def _run_document(
+    name: str, case: str, check: Callable[[Recorder, Session], str] | None, make_host: type[LocalHost]
+) -> str:
     """ "" when the document did what it must, else what it did instead."""
     path = ROOT / name
     try:
@@ -105,7 +122,7 @@ def _run_document(name: str, case: str, check: Callable[[Recorder, Session], str
         return "" if manual.rejection(case, error) else f"{path.name}: rejected: {error}"
     recorder = Recorder()
     with HttpPeer() as peer:
-        host = LocalHost(
+        host = make_host(
             resolve=resolve, observer=recorder, http=peer.deliver, io_processors=peer.io_processors
         )
         peer.attach(host)

@@ -6,18 +6,23 @@ import pytest
 
 from tests.conformance.scxml import suite
 
-pytestmark = [
-    pytest.mark.feature("OR-22"),
-    pytest.mark.skipif(
-        not suite.present(), reason="suite absent: no shared/suites/scxml-w3c beside the checkout"
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    not suite.present(), reason="suite absent: no shared/suites/scxml-w3c beside the checkout"
+)
 CASES = suite.cases() if suite.present() else []
 
 
+@pytest.mark.feature("OR-22")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.id}-{case.profile}")
 def test_w3c(case: suite.Case) -> None:
     outcome = suite.run(case)
+    assert outcome.passed, f"{case.text}\n{outcome.detail}"
+
+
+@pytest.mark.feature("OR-18")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.id}-{case.profile}")
+def test_w3c_with_a_hand_over_after_every_step(case: suite.Case) -> None:
+    outcome = suite.run(case, suite.HandOverHost)
     assert outcome.passed, f"{case.text}\n{outcome.detail}"
 
 
