@@ -60,9 +60,10 @@ class Node:
         self._server, self._tasks, self._client = server, tasks, client
 
     async def kill(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while any(not task.done() for task in self._tasks):
+            for task in self._tasks:
+                task.cancel()  # more than once: redis-py may take a cancellation for a timeout
+            await asyncio.wait(self._tasks, timeout=0.1)
         await self._server.stop(0)
         await self._client.aclose()
 
@@ -131,9 +132,9 @@ async def cluster(
 
 
 @contextlib.asynccontextmanager
-async def client(nodes: Cluster, **more: int) -> AsyncIterator[Rq]:
+async def client(nodes: Cluster, limit: int = 100_000) -> AsyncIterator[Rq]:
     """A client that has started."""
-    rq = Rq.over(nodes, **more)
+    rq = Rq.over(nodes, limit=limit)
     await rq.start()
     try:
         yield rq
