@@ -4,14 +4,14 @@ client's."""
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from types import TracebackType
 from typing import Any
 
 import grpc
 import structlog
-from opentelemetry import trace
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import Span, SpanKind
 
 from mesh.errors import STATUS_SLI, TABLE, Sli
 from mesh.metadata import EDGE_SERVICE, PEER_KEY, TENANT_KEY, TRACEPARENT_KEY
@@ -30,10 +30,21 @@ class ServedCalls(Stage):
     def __init__(self, metrics: Metrics) -> None:
         self.handled = metrics.counter("rpc_handled_total", "Calls served", ["method", "code", "sli"])
         self.seconds = metrics.histogram("rpc_handling_seconds", "Time to serve a unary call", ["method"])
-        self.active = metrics.gauge("rpc_active", "Calls being served, streams included")
+        self.active = 0
+        metrics.gauge("rpc_active", "Calls being served, streams included").set_function(lambda: self.active)
+        self._counted = functools.cache(self.handled.labels)
+        self._timed = functools.cache(self.seconds.labels)
 
     def around(self, call: Call) -> _Serving:
+        """Measures one call."""
         return _Serving(self, call)
+
+    def ended(self, method: Method, code: grpc.StatusCode, sli: Sli, took: float) -> None:
+        """Counts a call served in `took` seconds."""
+        self.active -= 1
+        self._counted(method.name, code.name, sli.value).inc()
+        if not method.response_streaming:
+            self._timed(method.name).observe(took)
 
 
 class _Serving:
@@ -43,7 +54,7 @@ class _Serving:
         self._stage = stage
         self._call = call
         self._started = 0
-        self._span: trace.Span | None = None
+        self._span: Span | None = None
 
     async def __aenter__(self) -> None:
         self._started = time.perf_counter_ns()
@@ -54,7 +65,7 @@ class _Serving:
         tenant = metadata.get(TENANT_KEY)
         if tenant:
             structlog.contextvars.bind_contextvars(tenant=tenant)
-        self._stage.active.inc()
+        self._stage.active += 1
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace_: TracebackType | None
@@ -64,14 +75,8 @@ class _Serving:
         code = self._code(error)
         reason = call.reason
         sli = TABLE[reason].sli if reason is not None and code is not grpc.StatusCode.OK else STATUS_SLI[code]
-        stage.active.dec()
-        stage.handled.labels(call.method.name, code.name, sli.value).inc()
-        if not call.method.response_streaming:
-            stage.seconds.labels(call.method.name).observe(took)
-        if self._span is not None:
-            if sli is Sli.SERVER_ERROR:
-                self._span.set_status(Status(StatusCode.ERROR, code.name))
-            self._span.end()
+        stage.ended(call.method, code, sli, took)
+        tracing.end_span(self._span, code.name if sli is Sli.SERVER_ERROR else "")
         if steps.enabled() and call.metadata.get(PEER_KEY, "").endswith(_EDGE):
             _draw(call.method, code, took, from_="client", to=steps.node())
 
@@ -93,14 +98,16 @@ class SentCalls:
         self.seconds = metrics.histogram(
             "rpc_sending_seconds", "Time until a unary call was answered", ["method"]
         )
+        self._counted = functools.cache(self.sent.labels)
+        self._timed = functools.cache(self.seconds.labels)
 
     def done(self, method: Method, started_ns: int, call: Any) -> None:
         """A call made at `started_ns` (perf_counter_ns) has ended."""
         took = (time.perf_counter_ns() - started_ns) / 1e9
         code = status_of_done(call)
-        self.sent.labels(method.name, code.name, STATUS_SLI[code].value).inc()
+        self._counted(method.name, code.name, STATUS_SLI[code].value).inc()
         if not method.response_streaming:
-            self.seconds.labels(method.name).observe(took)
+            self._timed(method.name).observe(took)
         if steps.enabled():
             _draw(method, code, took, from_="", to=method.domain)
 
