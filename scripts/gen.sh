@@ -21,7 +21,7 @@ if [ -d mesh/etcd_api ]; then
 fi
 $py -m grpc_tools.protoc -Iproto -I$deps --python_betterproto2_out="$out/betterproto" "${protos[@]}" 2> /dev/null
 $py -m grpc_tools.protoc -Iproto -I$deps --include_imports --include_source_info \
-  --descriptor_set_out="$out/voicemesh.binpb" "${protos[@]}"
+  --descriptor_set_out="$out/voicemesh.binpb" "${protos[@]}" google/rpc/status.proto google/rpc/error_details.proto
 find "$out/python" -type d -exec touch {}/__init__.py \;
 
 # Only what differs is touched, so that running processes keep their modules and make its stamps.
