@@ -1,0 +1,96 @@
+"""The use case of a REGISTER: present bindings -> machine -> Config, decided again when somebody was faster."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from mesh.config_cache import Changed, ConfigCache, Registration, Registrations
+from mesh.errors import DomainError, Reason
+from services.registrar.machine import Limits, Outcome, Register, expire, handle
+from services.registrar.service_state import Device
+from services.registrar.store import Bindings, Conflict
+
+ATTEMPTS = 6
+"""Times a REGISTER is decided anew when others change the same DN."""
+NEWS_S = 0.5
+"""Time for the cache to see the change that a conflict told of, seconds."""
+
+
+class Registering:
+    """REGISTERs of this node; any node may take any."""
+
+    def __init__(
+        self,
+        cache: ConfigCache,
+        bindings: Bindings,
+        min_expires_s: int,
+        max_bindings: int,
+        clock_us: Callable[[], int] | None = None,
+    ) -> None:
+        self._cache = cache
+        self._bindings = bindings
+        self._min_expires_s = min_expires_s
+        self._max_bindings = max_bindings
+        self._clock_us = clock_us or (lambda: time.time_ns() // 1000)
+        self._news = asyncio.Event()
+        cache.on_change(self._changed)
+
+    def _changed(self, change: Changed) -> None:
+        if isinstance(change.entry, Registrations):
+            self._news.set()
+
+    def present(self, device: Device) -> tuple[Registration, ...]:
+        """The bindings of a device. Raises UNKNOWN_DN."""
+        self._need_phone(device)
+        known = self._cache.registrations(*device)
+        return expire(known.bindings, self._clock_us()) if known is not None else ()
+
+    async def register(self, device: Device, register: Register) -> tuple[Registration, ...]:
+        """Carries a REGISTER out; gives the bindings after it. Raises what the machine refuses (`Refused`),
+        UNKNOWN_DN, DEPENDENCY_UNAVAILABLE."""
+        self._need_phone(device)
+        limits = Limits(self._max_bindings, self._min_expires_s, self._longest(device[0]))
+        for _ in range(ATTEMPTS):
+            known = self._cache.registrations(*device)
+            revision = known.revision if known is not None else 0
+            now_us = self._clock_us()
+            outcome: Outcome = handle(known.bindings if known is not None else (), register, now_us, limits)
+            if not outcome.changed:
+                return outcome.bindings
+            try:
+                await self._bindings.put(device, outcome.bindings, revision)
+            except Conflict:
+                await self._news_of(device, revision)
+                continue
+            return outcome.bindings
+        raise DomainError(Reason.REASON_IN_PROGRESS, f"the bindings of DN {device[1]} change too fast")
+
+    async def _news_of(self, device: Device, revision: int) -> None:
+        """Waits until the cache has other bindings than those at `revision` (0: none)."""
+        deadline = time.monotonic() + NEWS_S
+        while True:
+            known = self._cache.registrations(*device)
+            if (known.revision if known is not None else 0) != revision:
+                return
+            self._news.clear()
+            try:
+                await asyncio.wait_for(self._news.wait(), max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                return
+
+    def _need_phone(self, device: Device) -> None:
+        if not self._cache.synced.is_set():
+            raise DomainError(
+                Reason.REASON_DEPENDENCY_UNAVAILABLE, "no configuration yet", dependency="config"
+            )
+        tenant, number = device
+        if not any(dn.is_phone and dn.enabled for dn in self._cache.dns(tenant, number)):
+            raise DomainError(
+                Reason.REASON_UNKNOWN_DN, f"DN {number} is not configured, or no device can be on it"
+            )
+
+    def _longest(self, tenant: str) -> int:
+        found = self._cache.tenant(tenant)
+        return found.max_registration_s if found is not None else 3600
