@@ -64,10 +64,7 @@ mod tests {
 
     #[test]
     fn weights_are_shares_and_a_lost_node_moves_only_its_keys() {
-        let nodes: Vec<u64> = ["a", "b", "c"]
-            .iter()
-            .map(|id| node_hash(id.as_bytes()))
-            .collect();
+        let nodes: Vec<u64> = ["a", "b", "c"].iter().map(|id| node_hash(id.as_bytes())).collect();
         let mut counts = [0usize; 3];
         for i in 0..30_000 {
             let key = format!("call-{i}");

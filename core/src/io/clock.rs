@@ -3,10 +3,7 @@
 use crate::sip::txn::Micros;
 
 fn read(clock: libc::clockid_t) -> libc::timespec {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid timespec; both clocks exist on every kernel since 2.6.39.
     unsafe { libc::clock_gettime(clock, &mut time) };
     time

@@ -64,10 +64,7 @@ impl<E: Engine> Driver<E> {
             send_errors: AtomicU64::new(0),
         };
         shared.poll.add(shared.wake.fd(), WAKE)?;
-        Ok(Self {
-            shared: Arc::new(shared),
-            thread: Mutex::new(None),
-        })
+        Ok(Self { shared: Arc::new(shared), thread: Mutex::new(None) })
     }
 
     /// Adds a bound transport and starts the thread with the first.
@@ -78,25 +75,16 @@ impl<E: Engine> Driver<E> {
         let local = transport.local();
         let mut inner = self.shared.lock();
         if inner.transports.len() >= 16 {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "at most 16 sockets",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "at most 16 sockets"));
         }
-        self.shared
-            .poll
-            .add(transport.fd(), inner.transports.len() as u64)?;
+        self.shared.poll.add(transport.fd(), inner.transports.len() as u64)?;
         inner.transports.push(transport);
         inner.engine.bound(local);
         drop(inner);
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if thread.is_none() {
             let shared = Arc::clone(&self.shared);
-            *thread = Some(
-                std::thread::Builder::new()
-                    .name(name.to_owned())
-                    .spawn(move || shared.run())?,
-            );
+            *thread = Some(std::thread::Builder::new().name(name.to_owned()).spawn(move || shared.run())?);
         }
         Ok(local)
     }
@@ -107,11 +95,7 @@ impl<E: Engine> Driver<E> {
         let result = work(&mut inner.engine, monotonic());
         self.shared.flush_locked(&mut inner);
         self.shared.signal(&mut inner);
-        if let Some(due) = inner
-            .engine
-            .next_due()
-            .filter(|due| *due < inner.sleeps_until)
-        {
+        if let Some(due) = inner.engine.next_due().filter(|due| *due < inner.sleeps_until) {
             inner.sleeps_until = due;
             self.shared.wake.set();
         }
@@ -128,10 +112,7 @@ impl<E: Engine> Driver<E> {
             self.shared.events.clear();
             inner.signalled = false;
         }
-        if taken
-            .iter()
-            .any(|event| matches!(event, Event::Held { .. }))
-        {
+        if taken.iter().any(|event| matches!(event, Event::Held { .. })) {
             self.shared.gate.report_taken();
         }
         taken
@@ -171,10 +152,7 @@ impl<E: Engine> Driver<E> {
         };
         [
             ("sent", self.shared.sent.load(Ordering::Relaxed)),
-            (
-                "send_errors",
-                self.shared.send_errors.load(Ordering::Relaxed),
-            ),
+            ("send_errors", self.shared.send_errors.load(Ordering::Relaxed)),
             ("held", held),
             ("held_dropped", dropped),
             ("held_now", waiting),
@@ -190,11 +168,7 @@ impl<E: Engine> Driver<E> {
     pub fn close(&self) {
         self.shared.stop.store(true, Ordering::Release);
         self.shared.wake.set();
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             // A panic of the thread has been printed by the runtime; there is nobody else to tell.
             drop(thread.join());
@@ -235,8 +209,7 @@ impl<E: Engine> Shared<E> {
                     self.turn(&mut output, |_, _| {});
                     continue;
                 }
-                let Some(transport) = self.lock().transports.get(item.token as usize).cloned()
-                else {
+                let Some(transport) = self.lock().transports.get(item.token as usize).cloned() else {
                     continue;
                 };
                 let socket = item.token as u8;
@@ -266,13 +239,7 @@ impl<E: Engine> Shared<E> {
         }
     }
 
-    fn receive(
-        &self,
-        transport: &dyn Transport,
-        socket: u8,
-        inbox: &mut Inbox,
-        output: &mut Output,
-    ) {
+    fn receive(&self, transport: &dyn Transport, socket: u8, inbox: &mut Inbox, output: &mut Output) {
         loop {
             // An error here is an ICMP report (it is on the error queue too) or an empty socket.
             if transport.receive(inbox).is_err() || inbox.datagrams.is_empty() {
@@ -316,9 +283,7 @@ impl<E: Engine> Shared<E> {
             let mut inner = self.lock();
             let now = monotonic();
             for index in failed {
-                inner
-                    .engine
-                    .unreachable(output.data(&output.packets[index]), now);
+                inner.engine.unreachable(output.data(&output.packets[index]), now);
             }
             self.signal(&mut inner);
         }
@@ -333,9 +298,7 @@ impl<E: Engine> Shared<E> {
             let failed = self.send(&output, &inner.transports);
             let now = monotonic();
             for index in failed {
-                inner
-                    .engine
-                    .unreachable(output.data(&output.packets[index]), now);
+                inner.engine.unreachable(output.data(&output.packets[index]), now);
             }
         } else {
             self.hold(inner, &output);
@@ -359,10 +322,7 @@ impl<E: Engine> Shared<E> {
         let mut start = 0;
         while start < output.packets.len() {
             let socket = output.packets[start].socket;
-            let run = output.packets[start..]
-                .iter()
-                .take_while(|packet| packet.socket == socket)
-                .count();
+            let run = output.packets[start..].iter().take_while(|packet| packet.socket == socket).count();
             let errors = failed.len();
             match transports.get(socket as usize) {
                 Some(transport) => {
@@ -372,8 +332,7 @@ impl<E: Engine> Shared<E> {
                 None => failed.extend(start..start + run),
             }
             let errors = failed.len() - errors;
-            self.sent
-                .fetch_add((run - errors) as u64, Ordering::Relaxed);
+            self.sent.fetch_add((run - errors) as u64, Ordering::Relaxed);
             self.send_errors.fetch_add(errors as u64, Ordering::Relaxed);
             start += run;
         }

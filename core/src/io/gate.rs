@@ -23,11 +23,7 @@ pub struct Gate {
 
 impl Gate {
     pub fn new(limit: usize) -> Self {
-        Self {
-            deadline: AtomicI64::new(0),
-            limit,
-            held: Mutex::default(),
-        }
+        Self { deadline: AtomicI64::new(0), limit, held: Mutex::default() }
     }
 
     pub fn set_deadline(&self, boottime_ns: i64) {
@@ -41,9 +37,7 @@ impl Gate {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Held> {
-        self.held
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Keeps all packets; how many wait now when the owner has not been told yet.
@@ -55,8 +49,7 @@ impl Gate {
                 continue;
             }
             held.total += 1;
-            held.output
-                .push(output.data(packet), packet.destination, packet.socket);
+            held.output.push(output.data(packet), packet.destination, packet.socket);
         }
         if held.reported || held.output.is_empty() {
             return None;

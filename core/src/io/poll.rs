@@ -24,13 +24,9 @@ impl Poll {
     }
 
     pub fn add(&self, fd: RawFd, token: u64) -> io::Result<()> {
-        let mut event = libc::epoll_event {
-            events: libc::EPOLLIN as u32,
-            u64: token,
-        };
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token };
         // SAFETY: `event` is valid for the call.
-        let result =
-            unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) };
+        let result = unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) };
         if result < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -42,14 +38,10 @@ impl Poll {
         ready.clear();
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; 16];
         // SAFETY: room for 16 events is given.
-        let count =
-            unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), 16, timeout_ms) };
+        let count = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), 16, timeout_ms) };
         for event in events.iter().take(usize::try_from(count).unwrap_or(0)) {
             let flags = event.events;
-            ready.push(Ready {
-                token: event.u64,
-                error: flags & (libc::EPOLLERR as u32) != 0,
-            });
+            ready.push(Ready { token: event.u64, error: flags & (libc::EPOLLERR as u32) != 0 });
         }
     }
 }

@@ -18,10 +18,7 @@ pub struct Inbox {
 
 impl Inbox {
     pub fn new() -> Self {
-        Self {
-            data: vec![0; BATCH * DATAGRAM],
-            datagrams: Vec::with_capacity(BATCH),
-        }
+        Self { data: vec![0; BATCH * DATAGRAM], datagrams: Vec::with_capacity(BATCH) }
     }
 
     pub fn slot(&mut self, index: usize) -> &mut [u8] {
@@ -30,10 +27,7 @@ impl Inbox {
 
     pub fn datagram(&self, index: usize) -> (&[u8], SocketAddr) {
         let (length, source) = self.datagrams[index];
-        (
-            &self.data[index * DATAGRAM..index * DATAGRAM + length],
-            source,
-        )
+        (&self.data[index * DATAGRAM..index * DATAGRAM + length], source)
     }
 }
 

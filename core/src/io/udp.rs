@@ -16,11 +16,7 @@ pub struct Udp {
 impl Udp {
     /// Opens and binds. `receive_buffer`: SO_RCVBUF wanted, in bytes.
     pub fn bind(address: SocketAddr, receive_buffer: usize) -> io::Result<Self> {
-        let family = if address.is_ipv4() {
-            libc::AF_INET
-        } else {
-            libc::AF_INET6
-        };
+        let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
         let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // SAFETY: no memory arguments.
         let fd = unsafe { libc::socket(family, kind, 0) };
@@ -69,9 +65,8 @@ fn raw_address(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t)
     match address {
         SocketAddr::V4(v4) => {
             // SAFETY: sockaddr_storage is large and aligned enough for every address type.
-            let inner = unsafe {
-                &mut *(&mut raw as *mut libc::sockaddr_storage).cast::<libc::sockaddr_in>()
-            };
+            let inner =
+                unsafe { &mut *(&mut raw as *mut libc::sockaddr_storage).cast::<libc::sockaddr_in>() };
             inner.sin_family = libc::AF_INET as libc::sa_family_t;
             inner.sin_port = v4.port().to_be();
             inner.sin_addr.s_addr = u32::from_ne_bytes(v4.ip().octets());
@@ -79,9 +74,8 @@ fn raw_address(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t)
         }
         SocketAddr::V6(v6) => {
             // SAFETY: as above.
-            let inner = unsafe {
-                &mut *(&mut raw as *mut libc::sockaddr_storage).cast::<libc::sockaddr_in6>()
-            };
+            let inner =
+                unsafe { &mut *(&mut raw as *mut libc::sockaddr_storage).cast::<libc::sockaddr_in6>() };
             inner.sin6_family = libc::AF_INET6 as libc::sa_family_t;
             inner.sin6_port = v6.port().to_be();
             inner.sin6_addr.s6_addr = v6.ip().octets();
@@ -95,22 +89,15 @@ fn read_address(raw: &libc::sockaddr_storage) -> Option<SocketAddr> {
     match i32::from(raw.ss_family) {
         libc::AF_INET => {
             // SAFETY: the family says that it is a sockaddr_in.
-            let inner =
-                unsafe { &*(raw as *const libc::sockaddr_storage).cast::<libc::sockaddr_in>() };
+            let inner = unsafe { &*(raw as *const libc::sockaddr_storage).cast::<libc::sockaddr_in>() };
             let ip = IpAddr::from(inner.sin_addr.s_addr.to_ne_bytes());
             Some(SocketAddr::new(ip, u16::from_be(inner.sin_port)))
         }
         libc::AF_INET6 => {
             // SAFETY: the family says that it is a sockaddr_in6.
-            let inner =
-                unsafe { &*(raw as *const libc::sockaddr_storage).cast::<libc::sockaddr_in6>() };
+            let inner = unsafe { &*(raw as *const libc::sockaddr_storage).cast::<libc::sockaddr_in6>() };
             let ip = std::net::Ipv6Addr::from(inner.sin6_addr.s6_addr);
-            let v6 = std::net::SocketAddrV6::new(
-                ip,
-                u16::from_be(inner.sin6_port),
-                0,
-                inner.sin6_scope_id,
-            );
+            let v6 = std::net::SocketAddrV6::new(ip, u16::from_be(inner.sin6_port), 0, inner.sin6_scope_id);
             Some(SocketAddr::V6(v6))
         }
         _ => None,
@@ -136,10 +123,7 @@ impl Transport for Udp {
         let mut headers: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
         for i in 0..BATCH {
             let slot = inbox.slot(i);
-            vectors[i] = libc::iovec {
-                iov_base: slot.as_mut_ptr().cast(),
-                iov_len: slot.len(),
-            };
+            vectors[i] = libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() };
             headers[i].msg_hdr.msg_name = (&mut addresses[i] as *mut libc::sockaddr_storage).cast();
             headers[i].msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
             headers[i].msg_hdr.msg_iov = &mut vectors[i];
@@ -191,10 +175,7 @@ impl Transport for Udp {
 
     fn take_error(&self, quoted: &mut Vec<u8>) -> bool {
         quoted.resize(2_048, 0);
-        let mut vector = libc::iovec {
-            iov_base: quoted.as_mut_ptr().cast(),
-            iov_len: quoted.len(),
-        };
+        let mut vector = libc::iovec { iov_base: quoted.as_mut_ptr().cast(), iov_len: quoted.len() };
         let mut control = [0u64; 64];
         // SAFETY: all-zero is a valid msghdr.
         let mut header: libc::msghdr = unsafe { zeroed() };
@@ -218,20 +199,9 @@ fn send_chunk(fd: RawFd, output: &Output, packets: &[Packet]) -> (usize, Option<
         let address = (&raw as *const libc::sockaddr_storage).cast();
         // SAFETY: data and address live through the call.
         let sent = unsafe {
-            libc::sendto(
-                fd,
-                data.as_ptr().cast(),
-                data.len(),
-                libc::MSG_DONTWAIT,
-                address,
-                length,
-            )
+            libc::sendto(fd, data.as_ptr().cast(), data.len(), libc::MSG_DONTWAIT, address, length)
         };
-        return if sent < 0 {
-            (0, Some(io::Error::last_os_error()))
-        } else {
-            (1, None)
-        };
+        return if sent < 0 { (0, Some(io::Error::last_os_error())) } else { (1, None) };
     }
     // SAFETY: all-zero is valid for these C structures.
     let mut addresses: [libc::sockaddr_storage; BATCH] = unsafe { zeroed() };
@@ -243,24 +213,15 @@ fn send_chunk(fd: RawFd, output: &Output, packets: &[Packet]) -> (usize, Option<
         let data = output.data(packet);
         let (raw, length) = raw_address(packet.destination);
         addresses[i] = raw;
-        vectors[i] = libc::iovec {
-            iov_base: data.as_ptr() as *mut _,
-            iov_len: data.len(),
-        };
+        vectors[i] = libc::iovec { iov_base: data.as_ptr() as *mut _, iov_len: data.len() };
         headers[i].msg_hdr.msg_name = (&mut addresses[i] as *mut libc::sockaddr_storage).cast();
         headers[i].msg_hdr.msg_namelen = length;
         headers[i].msg_hdr.msg_iov = &mut vectors[i];
         headers[i].msg_hdr.msg_iovlen = 1;
     }
     // SAFETY: headers point at live addresses, vectors and buffers.
-    let sent = unsafe {
-        libc::sendmmsg(
-            fd,
-            headers.as_mut_ptr(),
-            packets.len() as u32,
-            libc::MSG_DONTWAIT as _,
-        )
-    };
+    let sent =
+        unsafe { libc::sendmmsg(fd, headers.as_mut_ptr(), packets.len() as u32, libc::MSG_DONTWAIT as _) };
     if sent < 0 {
         return (0, Some(io::Error::last_os_error()));
     }
@@ -291,9 +252,7 @@ mod tests {
     #[test]
     fn icmp_quotes_the_packet() {
         let a = Udp::bind("127.0.0.1:0".parse().unwrap(), 1 << 20).unwrap();
-        let gone = Udp::bind("127.0.0.1:0".parse().unwrap(), 1 << 20)
-            .unwrap()
-            .local();
+        let gone = Udp::bind("127.0.0.1:0".parse().unwrap(), 1 << 20).unwrap().local();
         let mut output = Output::default();
         output.push(b"OPTIONS sip:x SIP/2.0", gone, 0);
         a.send(&output, &output.packets, &mut |_, error| panic!("{error}"));

@@ -72,7 +72,5 @@ pub fn check_header(name: &str, value: &str) -> PyResult<()> {
     if header_is_writable(name, value) {
         return Ok(());
     }
-    Err(PyValueError::new_err(format!(
-        "header {name:?}: the name must be a token, the value one line"
-    )))
+    Err(PyValueError::new_err(format!("header {name:?}: the name must be a token, the value one line")))
 }

@@ -52,18 +52,8 @@ impl DialogState {
             secure,
             early,
         };
-        let fields = [
-            &core.call_id,
-            &core.local_tag,
-            &core.remote_tag,
-            &core.local_uri,
-            &core.remote_uri,
-        ];
-        for value in fields
-            .into_iter()
-            .chain(&core.route_set)
-            .chain([&core.remote_target])
-        {
+        let fields = [&core.call_id, &core.local_tag, &core.remote_tag, &core.local_uri, &core.remote_uri];
+        for value in fields.into_iter().chain(&core.route_set).chain([&core.remote_target]) {
             super::endpoint::one_line("dialog state", value)?;
         }
         Ok(Self { core })
@@ -145,9 +135,7 @@ impl Dialog {
     }
 
     fn wrap(core: Core) -> Self {
-        Self {
-            core: Mutex::new(core),
-        }
+        Self { core: Mutex::new(core) }
     }
 }
 
@@ -156,13 +144,9 @@ impl Dialog {
     #[staticmethod]
     fn from_request(request: PyRef<'_, Request>, local_tag: &str) -> PyResult<Self> {
         if !is_token_text(local_tag.as_bytes()) {
-            return Err(PyValueError::new_err(format!(
-                "local_tag: {local_tag:?} is no token"
-            )));
+            return Err(PyValueError::new_err(format!("local_tag: {local_tag:?} is no token")));
         }
-        Core::from_request(&request.as_super().core, local_tag)
-            .map(Self::wrap)
-            .map_err(parse_error)
+        Core::from_request(&request.as_super().core, local_tag).map(Self::wrap).map_err(parse_error)
     }
 
     #[staticmethod]
@@ -174,9 +158,7 @@ impl Dialog {
                 "response: a {status} makes no dialog without To tag, 101..=299"
             )));
         }
-        Core::from_response(request, response)
-            .map(Self::wrap)
-            .map_err(parse_error)
+        Core::from_response(request, response).map(Self::wrap).map_err(parse_error)
     }
 
     #[staticmethod]
@@ -185,19 +167,13 @@ impl Dialog {
     }
 
     fn state(&self) -> DialogState {
-        DialogState {
-            core: self.lock().clone(),
-        }
+        DialogState { core: self.lock().clone() }
     }
 
     #[getter]
     fn id(&self) -> (String, String, String) {
         let core = self.lock();
-        (
-            core.call_id.clone(),
-            core.local_tag.clone(),
-            core.remote_tag.clone(),
-        )
+        (core.call_id.clone(), core.local_tag.clone(), core.remote_tag.clone())
     }
 
     #[getter]
@@ -207,9 +183,7 @@ impl Dialog {
 
     #[pyo3(signature = (message=None))]
     fn confirm(&self, message: Option<PyRef<'_, Message>>) -> PyResult<()> {
-        self.lock()
-            .confirm(message.as_ref().map(|message| &message.core))
-            .map_err(parse_error)
+        self.lock().confirm(message.as_ref().map(|message| &message.core)).map_err(parse_error)
     }
 
     #[pyo3(signature = (method, *, cseq=None, contact=None, body=None, content_type=None, headers=None, max_forwards=70))]
@@ -226,19 +200,11 @@ impl Dialog {
         max_forwards: u8,
     ) -> PyResult<Py<Request>> {
         if !is_token_text(method.as_bytes()) {
-            return Err(PyValueError::new_err(format!(
-                "method: {method:?} is no token"
-            )));
+            return Err(PyValueError::new_err(format!("method: {method:?} is no token")));
         }
         let cseq = cseq.map(check_cseq).transpose()?;
         let mut request = self.lock().create_request(method, cseq, max_forwards);
-        finish(
-            &mut request,
-            contact,
-            headers,
-            content_type,
-            body.unwrap_or(b""),
-        )?;
+        finish(&mut request, contact, headers, content_type, body.unwrap_or(b""))?;
         wrap_request(py, request)
     }
 
@@ -254,17 +220,12 @@ impl Dialog {
     }
 
     fn refresh_target(&self, response: PyRef<'_, Response>) -> PyResult<()> {
-        self.lock()
-            .refresh_target(&response.as_super().core)
-            .map_err(parse_error)
+        self.lock().refresh_target(&response.as_super().core).map_err(parse_error)
     }
 
     fn advance_cseq(&self, by: u32) -> PyResult<()> {
         let mut core = self.lock();
-        let next = core
-            .local_cseq
-            .checked_add(by)
-            .ok_or_else(|| PyValueError::new_err("by: too large"))?;
+        let next = core.local_cseq.checked_add(by).ok_or_else(|| PyValueError::new_err("by: too large"))?;
         core.local_cseq = check_cseq(next)?;
         Ok(())
     }

@@ -79,9 +79,8 @@ impl Challenge {
 }
 
 fn algorithm_in(name: &str) -> PyResult<Algorithm> {
-    Algorithm::of(name).ok_or_else(|| {
-        PyValueError::new_err(format!("algorithm: {name:?} is neither MD5 nor SHA-256"))
-    })
+    Algorithm::of(name)
+        .ok_or_else(|| PyValueError::new_err(format!("algorithm: {name:?} is neither MD5 nor SHA-256")))
 }
 
 #[pyfunction]
@@ -94,12 +93,9 @@ fn challenge(
     qop: Option<&str>,
     stale: bool,
 ) -> PyResult<String> {
-    for (name, value) in [
-        ("realm", realm),
-        ("nonce", nonce),
-        ("opaque", opaque.unwrap_or("")),
-        ("qop", qop.unwrap_or("")),
-    ] {
+    for (name, value) in
+        [("realm", realm), ("nonce", nonce), ("opaque", opaque.unwrap_or("")), ("qop", qop.unwrap_or(""))]
+    {
         super::endpoint::one_line(name, value)?;
     }
     let challenge = digest::Challenge {
@@ -132,20 +128,13 @@ fn parse_authorization(value: &str) -> PyResult<Authorization> {
 
 #[pyfunction]
 fn parse_challenge(value: &str) -> PyResult<Challenge> {
-    digest::Challenge::parse(value.as_bytes())
-        .map(|core| Challenge { core })
-        .map_err(parse_error)
+    digest::Challenge::parse(value.as_bytes()).map(|core| Challenge { core }).map_err(parse_error)
 }
 
 #[pyfunction]
 #[pyo3(name = "ha1", signature = (username, realm, password, algorithm="MD5"))]
 fn ha1_py(username: &str, realm: &str, password: &str, algorithm: &str) -> PyResult<String> {
-    Ok(digest::ha1(
-        algorithm_in(algorithm)?,
-        username,
-        realm,
-        password,
-    ))
+    Ok(digest::ha1(algorithm_in(algorithm)?, username, realm, password))
 }
 
 /// H(A1) from whichever of the two was given.
@@ -173,13 +162,7 @@ fn verify(
 ) -> PyResult<bool> {
     let core = authorization.core();
     let algorithm = Algorithm::of(&core.algorithm);
-    let hash = secret(
-        ha1,
-        password,
-        algorithm.unwrap_or(Algorithm::Md5),
-        &core.username,
-        &core.realm,
-    )?;
+    let hash = secret(ha1, password, algorithm.unwrap_or(Algorithm::Md5), &core.username, &core.realm)?;
     Ok(core.verify(method, &hash))
 }
 
@@ -204,25 +187,11 @@ fn answer(
 ) -> PyResult<String> {
     let core = match challenge {
         ChallengeLike::Value(value) => value.core.clone(),
-        ChallengeLike::Text(text) => {
-            digest::Challenge::parse(text.as_bytes()).map_err(parse_error)?
-        }
+        ChallengeLike::Text(text) => digest::Challenge::parse(text.as_bytes()).map_err(parse_error)?,
     };
-    let hash = secret(
-        ha1,
-        password,
-        algorithm_in(&core.algorithm)?,
-        username,
-        &core.realm,
-    )?;
+    let hash = secret(ha1, password, algorithm_in(&core.algorithm)?, username, &core.realm)?;
     let cnonce = cnonce.unwrap_or_else(|| String::from_utf8_lossy(&random_name(16)).into_owned());
-    let who = Answer {
-        method,
-        uri,
-        username,
-        cnonce: &cnonce,
-        nc,
-    };
+    let who = Answer { method, uri, username, cnonce: &cnonce, nc };
     digest::answer(&core, &who, &hash).map_err(|why| match why {
         Unsupported::Algorithm => PyValueError::new_err("algorithm is not supported"),
         Unsupported::Qop => PyValueError::new_err("qop: only auth is supported"),
@@ -249,15 +218,11 @@ impl NonceKeeper {
         super::endpoint::in_range("secret length", secret.len(), 16, 64)?;
         super::endpoint::seconds("window", window, 1.0, 86_400.0)?;
         super::endpoint::in_range("capacity", capacity, 1, 10_000_000)?;
-        Ok(Self {
-            keeper: Mutex::new(Keeper::new(secret, window as u64, capacity)),
-        })
+        Ok(Self { keeper: Mutex::new(Keeper::new(secret, window as u64, capacity)) })
     }
 
     fn create(&self, realm: &str, now: f64) -> PyResult<String> {
-        let random = random_name(12)
-            .iter()
-            .fold(0u64, |sum, &c| sum.wrapping_mul(33) ^ u64::from(c));
+        let random = random_name(12).iter().fold(0u64, |sum, &c| sum.wrapping_mul(33) ^ u64::from(c));
         let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(keeper.create(realm, whole_seconds(now)?, crate::hash::mix64(random)))
     }

@@ -35,18 +35,14 @@ pub fn seconds(name: &str, value: f64, least: f64, most: f64) -> PyResult<Micros
     if value.is_finite() && (least..=most).contains(&value) {
         return Ok((value * 1e6).round() as Micros);
     }
-    Err(PyValueError::new_err(format!(
-        "{name}: {value} is not in {least}..={most} seconds"
-    )))
+    Err(PyValueError::new_err(format!("{name}: {value} is not in {least}..={most} seconds")))
 }
 
 pub fn in_range(name: &str, value: usize, least: usize, most: usize) -> PyResult<()> {
     if (least..=most).contains(&value) {
         return Ok(());
     }
-    Err(PyValueError::new_err(format!(
-        "{name}: {value} is not in {least}..={most}"
-    )))
+    Err(PyValueError::new_err(format!("{name}: {value} is not in {least}..={most}")))
 }
 
 pub fn one_line(name: &str, value: &str) -> PyResult<()> {
@@ -108,9 +104,7 @@ impl EndpointConfig {
         if let Some(host) = &via_host {
             let found = crate::sip::uri::read_host_port(host.as_bytes(), 0);
             if !found.is_ok_and(|(_, port, end)| port.is_none() && end == host.len()) {
-                return Err(PyValueError::new_err(format!(
-                    "via_host: {host:?} is no host"
-                )));
+                return Err(PyValueError::new_err(format!("via_host: {host:?} is no host")));
             }
         }
         in_range("max_transactions", max_transactions, 1, 10_000_000)?;
@@ -162,13 +156,9 @@ impl Endpoint {
             None => (Config::default(), 16_384, 4_194_304),
         };
         let agent = Agent::new(core, crate::io::clock::monotonic());
-        let driver = py
-            .detach(|| Driver::new(agent, max_held))
-            .map_err(|e| PyOSError::new_err(e.to_string()))?;
-        Ok(Self {
-            driver,
-            receive_buffer,
-        })
+        let driver =
+            py.detach(|| Driver::new(agent, max_held)).map_err(|e| PyOSError::new_err(e.to_string()))?;
+        Ok(Self { driver, receive_buffer })
     }
 
     fn bind_udp(&self, py: Python<'_>, host: String, port: u16) -> PyResult<Address> {
@@ -188,10 +178,7 @@ impl Endpoint {
     #[pyo3(signature = (max=256))]
     fn drain(&self, py: Python<'_>, max: usize) -> PyResult<Vec<Py<PyAny>>> {
         let events = py.detach(|| self.driver.drain(max));
-        events
-            .into_iter()
-            .map(|event| event_object(py, event))
-            .collect()
+        events.into_iter().map(|event| event_object(py, event)).collect()
     }
 
     #[pyo3(signature = (request, destination, *, branch_prefix="", local=None))]
@@ -204,39 +191,29 @@ impl Endpoint {
         local: Option<Address>,
     ) -> PyResult<u64> {
         self.open()?;
-        if !branch_prefix.is_empty() && !crate::sip::chars::is_token_text(branch_prefix.as_bytes())
-        {
+        if !branch_prefix.is_empty() && !crate::sip::chars::is_token_text(branch_prefix.as_bytes()) {
             return Err(PyValueError::new_err("branch_prefix: must be a token"));
         }
         let destination = address_in(destination)?;
         let local = local.map(address_in).transpose()?;
         let message = request.as_super().core.clone();
         py.detach(|| {
-            self.driver.call(|agent, now| {
-                agent.send_request(message, destination, branch_prefix, local, now)
-            })
+            self.driver.call(|agent, now| agent.send_request(message, destination, branch_prefix, local, now))
         })
         .map_err(send_error)
     }
 
     fn respond(&self, py: Python<'_>, txn: u64, response: PyRef<'_, Response>) -> PyResult<()> {
         let message = response.as_super().core.clone();
-        py.detach(|| {
-            self.driver
-                .call(|agent, now| agent.respond(txn, message, now))
-        })
-        .map_err(send_error)
+        py.detach(|| self.driver.call(|agent, now| agent.respond(txn, message, now))).map_err(send_error)
     }
 
     #[pyo3(signature = (txn, *, reason=None))]
     fn cancel(&self, py: Python<'_>, txn: u64, reason: Option<&str>) -> PyResult<bool> {
         let reason = reason.unwrap_or("");
         one_line("reason", reason)?;
-        py.detach(|| {
-            self.driver
-                .call(|agent, now| agent.cancel(txn, reason.as_bytes(), now))
-        })
-        .map_err(send_error)
+        py.detach(|| self.driver.call(|agent, now| agent.cancel(txn, reason.as_bytes(), now)))
+            .map_err(send_error)
     }
 
     fn send_ack(
@@ -251,11 +228,8 @@ impl Endpoint {
         if message.view().method() != b"ACK" {
             return Err(PyValueError::new_err("ack: method must be ACK"));
         }
-        py.detach(|| {
-            self.driver
-                .call(|agent, _| agent.send_ack(txn, message, destination))
-        })
-        .map_err(send_error)
+        py.detach(|| self.driver.call(|agent, _| agent.send_ack(txn, message, destination)))
+            .map_err(send_error)
     }
 
     #[pyo3(signature = (data, destination, *, local=None))]
@@ -270,9 +244,7 @@ impl Endpoint {
         let destination = address_in(destination)?;
         let local = local.map(address_in).transpose()?;
         py.detach(|| {
-            let socket = self
-                .driver
-                .call(|agent, _| agent.socket_for(destination, local))?;
+            let socket = self.driver.call(|agent, _| agent.socket_for(destination, local))?;
             self.driver.send_raw(data, destination, socket);
             Ok(())
         })

@@ -34,12 +34,8 @@ pub fn send_error(error: SendError) -> PyErr {
     match error {
         SendError::NoSocket => PyRuntimeError::new_err("no socket is bound for this address"),
         SendError::Method => PyValueError::new_err("ACK and CANCEL have calls of their own"),
-        SendError::Incomplete(what) => {
-            PyValueError::new_err(format!("the message has no usable {what}"))
-        }
-        SendError::Gone => {
-            TransactionGone::new_err("the transaction is unknown, over, or past this step")
-        }
+        SendError::Incomplete(what) => PyValueError::new_err(format!("the message has no usable {what}")),
+        SendError::Gone => TransactionGone::new_err("the transaction is unknown, over, or past this step"),
     }
 }
 

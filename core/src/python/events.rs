@@ -45,56 +45,18 @@ event!(SendsHeld { count: usize });
 /// A Python object for an event.
 pub fn event_object(py: Python<'_>, event: Event) -> PyResult<Py<PyAny>> {
     Ok(match event {
-        Event::Request {
-            txn,
-            message,
-            source,
-            local,
-        } => {
+        Event::Request { txn, message, source, local } => {
             let request = wrap_request(py, message)?;
             let (source, local) = (address_out(source), address_out(local));
-            Py::new(
-                py,
-                RequestReceived {
-                    txn,
-                    request,
-                    source,
-                    local,
-                },
-            )?
-            .into_any()
+            Py::new(py, RequestReceived { txn, request, source, local })?.into_any()
         }
-        Event::Response {
-            txn,
-            message,
-            source,
-        } => {
+        Event::Response { txn, message, source } => {
             let response = wrap(py, message)?;
-            Py::new(
-                py,
-                ResponseReceived {
-                    txn,
-                    response,
-                    source: address_out(source),
-                },
-            )?
-            .into_any()
+            Py::new(py, ResponseReceived { txn, response, source: address_out(source) })?.into_any()
         }
-        Event::Ack {
-            txn,
-            message,
-            source,
-        } => {
+        Event::Ack { txn, message, source } => {
             let request = wrap_request(py, message)?;
-            Py::new(
-                py,
-                AckReceived {
-                    txn,
-                    request,
-                    source: address_out(source),
-                },
-            )?
-            .into_any()
+            Py::new(py, AckReceived { txn, request, source: address_out(source) })?.into_any()
         }
         Event::Cancel { txn, message } => {
             let request = wrap_request(py, message)?;

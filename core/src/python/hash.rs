@@ -33,34 +33,22 @@ fn mix64(value: &Bound<'_, PyAny>) -> PyResult<u64> {
 #[pyfunction]
 fn slot(key: Key, count: u32) -> PyResult<u32> {
     if !(1..=1_048_576).contains(&count) {
-        return Err(PyValueError::new_err(format!(
-            "count: {count} is not in 1..=1048576"
-        )));
+        return Err(PyValueError::new_err(format!("count: {count} is not in 1..=1048576")));
     }
     Ok(hash::slot(key.bytes(), count))
 }
 
 #[pyfunction]
 #[pyo3(signature = (key, nodes, weights=None))]
-fn rendezvous_order(
-    key: Key,
-    nodes: Vec<String>,
-    weights: Option<Vec<f64>>,
-) -> PyResult<Vec<usize>> {
+fn rendezvous_order(key: Key, nodes: Vec<String>, weights: Option<Vec<f64>>) -> PyResult<Vec<usize>> {
     let weights = weights.unwrap_or_else(|| vec![1.0; nodes.len()]);
     if weights.len() != nodes.len() {
         return Err(PyValueError::new_err("weights: as many as nodes"));
     }
-    if weights
-        .iter()
-        .any(|weight| !weight.is_finite() || *weight < 0.0)
-    {
+    if weights.iter().any(|weight| !weight.is_finite() || *weight < 0.0) {
         return Err(PyValueError::new_err("weights: finite and not negative"));
     }
-    let hashes: Vec<u64> = nodes
-        .iter()
-        .map(|node| hash::node_hash(node.as_bytes()))
-        .collect();
+    let hashes: Vec<u64> = nodes.iter().map(|node| hash::node_hash(node.as_bytes())).collect();
     Ok(hash::rendezvous_order(key.bytes(), &hashes, &weights))
 }
 

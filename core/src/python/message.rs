@@ -27,10 +27,7 @@ impl Message {
 
     fn addresses(&self, id: HeaderId) -> PyResult<Vec<NameAddr>> {
         let view = self.core.view();
-        view.values(id)
-            .into_iter()
-            .map(|value| NameAddr::checked(unfolded(value)))
-            .collect()
+        view.values(id).into_iter().map(|value| NameAddr::checked(unfolded(value))).collect()
     }
 
     fn small_number(&self, id: HeaderId) -> Option<u64> {
@@ -57,22 +54,14 @@ impl Message {
 
     #[getter]
     fn cseq(&self) -> PyResult<CSeq> {
-        let (number, method) = self
-            .core
-            .cseq()
-            .ok_or_else(|| PyValueError::new_err("the message has no usable CSeq"))?;
-        Ok(CSeq {
-            number,
-            method: text(method),
-        })
+        let (number, method) =
+            self.core.cseq().ok_or_else(|| PyValueError::new_err("the message has no usable CSeq"))?;
+        Ok(CSeq { number, method: text(method) })
     }
 
     #[getter]
     fn via(&self) -> PyResult<Option<Via>> {
-        self.core
-            .header(HeaderId::Via)
-            .map(Via::checked)
-            .transpose()
+        self.core.header(HeaderId::Via).map(Via::checked).transpose()
     }
 
     #[getter]
@@ -150,9 +139,7 @@ impl Message {
     #[getter]
     fn authorization(&self) -> Option<String> {
         let value = self.core.header(HeaderId::Authorization);
-        value
-            .or_else(|| self.core.header(HeaderId::ProxyAuthorization))
-            .map(unfolded)
+        value.or_else(|| self.core.header(HeaderId::ProxyAuthorization)).map(unfolded)
     }
 
     fn get(&self, name: &str) -> Option<String> {
@@ -164,18 +151,11 @@ impl Message {
     }
 
     fn get_values(&self, name: &str) -> Vec<String> {
-        self.core
-            .named(name.as_bytes())
-            .flat_map(split_list)
-            .map(unfolded)
-            .collect()
+        self.core.named(name.as_bytes()).flat_map(split_list).map(unfolded).collect()
     }
 
     fn headers(&self) -> Vec<(String, String)> {
-        self.core
-            .all()
-            .map(|(name, value)| (text(name), unfolded(value)))
-            .collect()
+        self.core.all().map(|(name, value)| (text(name), unfolded(value))).collect()
     }
 
     fn set(&mut self, name: &str, value: &str) -> PyResult<()> {
@@ -243,9 +223,7 @@ fn check_method(method: &str) -> PyResult<()> {
     if is_token_text(method.as_bytes()) {
         return Ok(());
     }
-    Err(PyValueError::new_err(format!(
-        "method: {method:?} is no token"
-    )))
+    Err(PyValueError::new_err(format!("method: {method:?} is no token")))
 }
 
 /// Extras that builders share: Contact, headers, Content-Type, body.
@@ -297,10 +275,7 @@ impl Request {
         let mut core = Core::request(method, &uri.into_text()?);
         if let Some(routes) = routes {
             for route in routes.try_iter()? {
-                core.push(
-                    "Route",
-                    route?.extract::<AddressLike<'_>>()?.into_text()?.as_bytes(),
-                );
+                core.push("Route", route?.extract::<AddressLike<'_>>()?.into_text()?.as_bytes());
             }
         }
         core.push("Max-Forwards", max_forwards.to_string().as_bytes());
@@ -318,13 +293,7 @@ impl Request {
         check_header("Call-ID", &call_id)?;
         core.push("Call-ID", call_id.as_bytes());
         core.push("CSeq", format!("{} {method}", check_cseq(cseq)?).as_bytes());
-        finish(
-            &mut core,
-            contact,
-            headers,
-            content_type,
-            body.unwrap_or(b""),
-        )?;
+        finish(&mut core, contact, headers, content_type, body.unwrap_or(b""))?;
         wrap_request(py, core)
     }
 
@@ -367,22 +336,14 @@ impl Request {
         check_status(status)?;
         let tag = match to_tag {
             Some(tag) if !is_token_text(tag.as_bytes()) => {
-                return Err(PyValueError::new_err(format!(
-                    "to_tag: {tag:?} is no token"
-                )));
+                return Err(PyValueError::new_err(format!("to_tag: {tag:?} is no token")));
             }
             Some(tag) => Some(tag.as_bytes().to_vec()),
             None if status == 100 => None,
             None => Some(random_name(12)),
         };
         let mut core = reply(&slf.as_super().core.view(), status, reason, tag.as_deref());
-        finish(
-            &mut core,
-            contact,
-            headers,
-            content_type,
-            body.unwrap_or(b""),
-        )?;
+        finish(&mut core, contact, headers, content_type, body.unwrap_or(b""))?;
         wrap_response(slf.py(), core)
     }
 }
@@ -398,9 +359,7 @@ fn check_status(status: u16) -> PyResult<()> {
     if (100..700).contains(&status) {
         return Ok(());
     }
-    Err(PyValueError::new_err(format!(
-        "status: {status} is not in 100..=699"
-    )))
+    Err(PyValueError::new_err(format!("status: {status} is not in 100..=699")))
 }
 
 #[pymethods]

@@ -9,6 +9,7 @@ mod events;
 mod hash;
 mod message;
 mod names;
+mod proxy;
 mod sdp;
 mod values;
 
@@ -34,5 +35,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     dialog::register(module)?;
     digest::register(module)?;
     sdp::register(module)?;
+    proxy::register(module)?;
     Ok(())
 }

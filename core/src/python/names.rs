@@ -24,19 +24,13 @@ fn checked_slot(slot: u16) -> PyResult<u16> {
     if slot < SLOT_COUNT {
         return Ok(slot);
     }
-    Err(PyValueError::new_err(format!(
-        "slot: {slot} is not in 0..{SLOT_COUNT}"
-    )))
+    Err(PyValueError::new_err(format!("slot: {slot} is not in 0..{SLOT_COUNT}")))
 }
 
 #[pyfunction]
 #[pyo3(signature = (slot=None))]
 fn new_tag(slot: Option<u16>) -> PyResult<String> {
-    let prefix = slot
-        .map(checked_slot)
-        .transpose()?
-        .map(slot_prefix)
-        .unwrap_or_default();
+    let prefix = slot.map(checked_slot).transpose()?.map(slot_prefix).unwrap_or_default();
     Ok(prefix + &String::from_utf8_lossy(&random_name(12)))
 }
 

@@ -141,16 +141,12 @@ impl SdpSession {
     }
 
     fn with_direction(&self, direction: &str) -> PyResult<Self> {
-        Ok(Self {
-            session: self.session.with_direction(direction_in(direction)?),
-        })
+        Ok(Self { session: self.session.with_direction(direction_in(direction)?) })
     }
 
     fn with_address(&self, address: String) -> PyResult<Self> {
         address_in((address.clone(), 1))?;
-        Ok(Self {
-            session: self.session.with_address(&address),
-        })
+        Ok(Self { session: self.session.with_address(&address) })
     }
 
     #[pyo3(signature = (address, ports, *, encodings=None, direction="sendrecv", session_id=1, version=1))]
@@ -173,18 +169,14 @@ impl SdpSession {
             version,
             name: "-",
         };
-        let port = *ports
-            .first()
-            .ok_or_else(|| PyValueError::new_err("ports: at least one"))?;
+        let port = *ports.first().ok_or_else(|| PyValueError::new_err("ports: at least one"))?;
         sdp::answer(&self.session, &terms, port)
             .map(|session| Self { session })
             .ok_or_else(|| PyValueError::new_err("no audio stream with a common encoding"))
     }
 
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
-        other
-            .cast::<Self>()
-            .is_ok_and(|other| other.get().session == self.session)
+        other.cast::<Self>().is_ok_and(|other| other.get().session == self.session)
     }
 
     fn __hash__(&self) -> u64 {
@@ -193,9 +185,7 @@ impl SdpSession {
 }
 
 fn usual() -> Vec<String> {
-    ["PCMU/8000", "PCMA/8000", "telephone-event/8000"]
-        .map(str::to_owned)
-        .to_vec()
+    ["PCMU/8000", "PCMA/8000", "telephone-event/8000"].map(str::to_owned).to_vec()
 }
 
 #[derive(FromPyObject)]
@@ -210,9 +200,7 @@ fn sdp_parse(body: Body) -> PyResult<SdpSession> {
         Body::Bytes(bytes) => bytes,
         Body::Text(text) => text.into_bytes(),
     };
-    sdp::Session::parse(&bytes)
-        .map(|session| SdpSession { session })
-        .map_err(parse_error)
+    sdp::Session::parse(&bytes).map(|session| SdpSession { session }).map_err(parse_error)
 }
 
 #[pyfunction]
@@ -235,17 +223,8 @@ fn sdp_offer(
     super::endpoint::one_line("name", name)?;
     let encodings = encodings.unwrap_or_else(usual);
     let direction = direction_in(direction)?;
-    let terms = Terms {
-        address: &address,
-        encodings: &encodings,
-        direction,
-        session_id,
-        version,
-        name,
-    };
-    Ok(SdpSession {
-        session: sdp::offer(&terms, port),
-    })
+    let terms = Terms { address: &address, encodings: &encodings, direction, session_id, version, name };
+    Ok(SdpSession { session: sdp::offer(&terms, port) })
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -71,13 +71,7 @@ impl Uri {
     }
 
     /// The same URI with other parts, in canonical order.
-    fn rebuilt(
-        &self,
-        user: Option<&[u8]>,
-        host: &[u8],
-        port: Option<u16>,
-        params: &[u8],
-    ) -> PyResult<Self> {
+    fn rebuilt(&self, user: Option<&[u8]>, host: &[u8], port: Option<u16>, params: &[u8]) -> PyResult<Self> {
         let parts = self.parts();
         let mut out = parts.scheme.to_vec();
         out.push(b':');
@@ -109,9 +103,7 @@ fn uri_param(name: &str, value: Option<&str>) -> PyResult<Vec<u8>> {
     escape(name.as_bytes(), is_param, &mut out);
     if let Some(value) = value {
         if value.is_empty() {
-            return Err(PyValueError::new_err(format!(
-                "parameter {name:?}: use None for no value"
-            )));
+            return Err(PyValueError::new_err(format!("parameter {name:?}: use None for no value")));
         }
         out.push(b'=');
         escape(value.as_bytes(), is_param, &mut out);
@@ -177,9 +169,7 @@ impl Uri {
 
     #[getter]
     fn password(&self) -> Option<String> {
-        self.parts()
-            .password
-            .map(|password| text(&unescape(password)))
+        self.parts().password.map(|password| text(&unescape(password)))
     }
 
     #[getter]
@@ -195,12 +185,7 @@ impl Uri {
     #[getter]
     fn params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, pyo3::types::PyTuple>> {
         let all: ParamList = Params::new(self.parts().params)
-            .map(|param| {
-                (
-                    text(&param.name.to_ascii_lowercase()),
-                    param.value.map(|v| text(&unescape(v))),
-                )
-            })
+            .map(|param| (text(&param.name.to_ascii_lowercase()), param.value.map(|v| text(&unescape(v)))))
             .collect();
         pyo3::types::PyTuple::new(py, all)
     }
@@ -216,9 +201,7 @@ impl Uri {
     }
 
     fn param(&self, name: &str) -> Option<String> {
-        self.parts()
-            .param(name.as_bytes())
-            .map(|value| text(&unescape(value)))
+        self.parts().param(name.as_bytes()).map(|value| text(&unescape(value)))
     }
 
     #[pyo3(signature = (name, value=None))]
@@ -230,12 +213,7 @@ impl Uri {
 
     fn without_param(&self, name: &str) -> PyResult<Self> {
         let parts = self.parts();
-        self.rebuilt(
-            parts.user,
-            parts.host,
-            parts.port,
-            &edited(parts.params, name, None),
-        )
+        self.rebuilt(parts.user, parts.host, parts.port, &edited(parts.params, name, None))
     }
 
     fn with_user(&self, user: Option<&str>) -> PyResult<Self> {
@@ -271,9 +249,7 @@ impl Uri {
     }
 
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
-        other
-            .cast::<Self>()
-            .is_ok_and(|other| other.get().text == self.text)
+        other.cast::<Self>().is_ok_and(|other| other.get().text == self.text)
     }
 
     fn __hash__(&self) -> u64 {
@@ -320,16 +296,12 @@ impl NameAddr {
 /// Header parameter: a token stays bare, a host too; anything else is quoted.
 fn header_param(name: &str, value: Option<&str>) -> PyResult<Vec<u8>> {
     if !is_token_text(name.as_bytes()) {
-        return Err(PyValueError::new_err(format!(
-            "parameter name {name:?} is no token"
-        )));
+        return Err(PyValueError::new_err(format!("parameter name {name:?} is no token")));
     }
     let mut out = format!(";{name}").into_bytes();
     if let Some(value) = value {
         if memchr::memchr3(b'\r', b'\n', 0, value.as_bytes()).is_some() {
-            return Err(PyValueError::new_err(format!(
-                "parameter {name:?}: the value must be one line"
-            )));
+            return Err(PyValueError::new_err(format!("parameter {name:?}: the value must be one line")));
         }
         out.push(b'=');
         if is_token_text(value.as_bytes()) || literal_ip(value.as_bytes()).is_some() {
@@ -382,20 +354,13 @@ impl NameAddr {
 
     #[getter]
     fn uri(&self) -> Uri {
-        Uri {
-            text: text(self.parts().uri),
-        }
+        Uri { text: text(self.parts().uri) }
     }
 
     #[getter]
     fn params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, pyo3::types::PyTuple>> {
         let all: ParamList = Params::new(self.parts().params)
-            .map(|param| {
-                (
-                    text(&param.name.to_ascii_lowercase()),
-                    param.value.map(|v| text(&unquote(v))),
-                )
-            })
+            .map(|param| (text(&param.name.to_ascii_lowercase()), param.value.map(|v| text(&unquote(v)))))
             .collect();
         pyo3::types::PyTuple::new(py, all)
     }
@@ -406,18 +371,12 @@ impl NameAddr {
     }
 
     fn param(&self, name: &str) -> Option<String> {
-        self.parts()
-            .param(name.as_bytes())
-            .map(|value| text(&unquote(value)))
+        self.parts().param(name.as_bytes()).map(|value| text(&unquote(value)))
     }
 
     #[pyo3(signature = (name, value=None))]
     fn with_param(&self, name: &str, value: Option<&str>) -> PyResult<Self> {
-        self.with_params(&edited(
-            self.parts().params,
-            name,
-            Some(&header_param(name, value)?),
-        ))
+        self.with_params(&edited(self.parts().params, name, Some(&header_param(name, value)?)))
     }
 
     fn without_param(&self, name: &str) -> PyResult<Self> {
@@ -433,9 +392,7 @@ impl NameAddr {
     }
 
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
-        other
-            .cast::<Self>()
-            .is_ok_and(|other| other.get().text == self.text)
+        other.cast::<Self>().is_ok_and(|other| other.get().text == self.text)
     }
 
     fn __hash__(&self) -> u64 {
@@ -451,9 +408,7 @@ pub struct Via {
 impl Via {
     pub fn checked(value: &[u8]) -> PyResult<Self> {
         let parsed = ViaRef::parse(value).map_err(parse_error)?;
-        Ok(Self {
-            text: text(parsed.text),
-        })
+        Ok(Self { text: text(parsed.text) })
     }
 
     fn parts(&self) -> ViaRef<'_> {
@@ -501,21 +456,13 @@ impl Via {
 
     #[getter]
     fn rport(&self) -> Option<u16> {
-        self.parts()
-            .param(b"rport")
-            .and_then(number)
-            .and_then(|n| u16::try_from(n).ok())
+        self.parts().param(b"rport").and_then(number).and_then(|n| u16::try_from(n).ok())
     }
 
     #[getter]
     fn params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, pyo3::types::PyTuple>> {
         let all: ParamList = Params::new(self.parts().params)
-            .map(|param| {
-                (
-                    text(&param.name.to_ascii_lowercase()),
-                    param.value.map(|v| text(&unquote(v))),
-                )
-            })
+            .map(|param| (text(&param.name.to_ascii_lowercase()), param.value.map(|v| text(&unquote(v)))))
             .collect();
         pyo3::types::PyTuple::new(py, all)
     }
@@ -529,9 +476,7 @@ impl Via {
     }
 
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
-        other
-            .cast::<Self>()
-            .is_ok_and(|other| other.get().text == self.text)
+        other.cast::<Self>().is_ok_and(|other| other.get().text == self.text)
     }
 
     fn __hash__(&self) -> u64 {
@@ -551,9 +496,7 @@ impl CSeq {
     #[new]
     fn new(number: u32, method: String) -> PyResult<Self> {
         if number >= 1 << 31 || !is_token_text(method.as_bytes()) {
-            return Err(PyValueError::new_err(
-                "number: 0..=2**31-1; method: a token",
-            ));
+            return Err(PyValueError::new_err("number: 0..=2**31-1; method: a token"));
         }
         Ok(Self { number, method })
     }

@@ -16,29 +16,15 @@ const fn build() -> [u8; 256] {
         let c = i as u8;
         let mut class = 0;
         let alnum = c.is_ascii_alphanumeric();
-        let mark = matches!(
-            c,
-            b'-' | b'_' | b'.' | b'!' | b'~' | b'*' | b'\'' | b'(' | b')'
-        );
-        if alnum
-            || matches!(
-                c,
-                b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~'
-            )
-        {
+        let mark = matches!(c, b'-' | b'_' | b'.' | b'!' | b'~' | b'*' | b'\'' | b'(' | b')');
+        if alnum || matches!(c, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~') {
             class |= TOKEN;
         }
         // Underscore is no host character in the grammar, but real networks have such names.
         if alnum || matches!(c, b'-' | b'.' | b'_') {
             class |= HOST;
         }
-        if alnum
-            || mark
-            || matches!(
-                c,
-                b'&' | b'=' | b'+' | b'$' | b',' | b';' | b'?' | b'/' | b'%' | b'#'
-            )
-        {
+        if alnum || mark || matches!(c, b'&' | b'=' | b'+' | b'$' | b',' | b';' | b'?' | b'/' | b'%' | b'#') {
             class |= USER;
         }
         if alnum || mark || matches!(c, b'[' | b']' | b'/' | b':' | b'&' | b'+' | b'$' | b'%') {
@@ -47,12 +33,7 @@ const fn build() -> [u8; 256] {
         if c.is_ascii_digit() {
             class |= DIGIT;
         }
-        if c > 0x20
-            && c < 0x7f
-            && !matches!(
-                c,
-                b'<' | b'>' | b'"' | b'\\' | b'^' | b'`' | b'{' | b'}' | b'|'
-            )
+        if c > 0x20 && c < 0x7f && !matches!(c, b'<' | b'>' | b'"' | b'\\' | b'^' | b'`' | b'{' | b'}' | b'|')
         {
             class |= URI;
         }

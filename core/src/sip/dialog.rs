@@ -67,35 +67,25 @@ fn untagged(value: &[u8], rule: &'static str) -> Result<(String, String)> {
 
 /// URI of the Contact that a dialog needs.
 fn target(message: &View<'_>) -> Result<String> {
-    let value = message
-        .header(HeaderId::Contact)
-        .ok_or(ParseError::new(0, "missing-contact"))?;
+    let value = message.header(HeaderId::Contact).ok_or(ParseError::new(0, "missing-contact"))?;
     let address = NameAddrRef::parse_as(trim(&value[..first_of_list(value)]), "contact")?;
     address.uri()?;
     Ok(text(address.uri))
 }
 
 fn record_routes(message: &View<'_>) -> Vec<String> {
-    message
-        .values(HeaderId::RecordRoute)
-        .into_iter()
-        .map(super::chars::unfolded)
-        .collect()
+    message.values(HeaderId::RecordRoute).into_iter().map(super::chars::unfolded).collect()
 }
 
 fn cseq_number(message: &Message) -> Result<u32> {
-    message
-        .cseq()
-        .map(|(number, _)| number)
-        .ok_or(ParseError::new(0, "cseq"))
+    message.cseq().map(|(number, _)| number).ok_or(ParseError::new(0, "cseq"))
 }
 
 impl Dialog {
     /// UAS side (§12.1.1).
     pub fn from_request(request: &Message, local_tag: &str) -> Result<Self> {
         let view = request.view();
-        let (remote_uri, remote_tag) =
-            untagged(view.header(HeaderId::From).unwrap_or(b""), "from")?;
+        let (remote_uri, remote_tag) = untagged(view.header(HeaderId::From).unwrap_or(b""), "from")?;
         let (local_uri, _) = untagged(view.header(HeaderId::To).unwrap_or(b""), "to")?;
         Ok(Self {
             call_id: text(view.header(HeaderId::CallId).unwrap_or(b"")),
@@ -138,9 +128,7 @@ impl Dialog {
 
     /// The dialog is confirmed; for a UAC by this 2xx, whose Contact and Record-Route count from now on (§13.2.2.4).
     pub fn confirm(&mut self, response: Option<&Message>) -> Result<()> {
-        if let Some(response) =
-            response.filter(|message| self.is_uac && !message.view().is_request())
-        {
+        if let Some(response) = response.filter(|message| self.is_uac && !message.view().is_request()) {
             self.remote_target = target(&response.view())?;
             if self.early {
                 self.route_set = record_routes(&response.view());
@@ -168,11 +156,7 @@ impl Dialog {
             _ => self.remote_target.clone(),
         };
         let mut request = Message::request(method, &uri);
-        let routes = if loose {
-            &self.route_set[..]
-        } else {
-            self.route_set.get(1..).unwrap_or(&[])
-        };
+        let routes = if loose { &self.route_set[..] } else { self.route_set.get(1..).unwrap_or(&[]) };
         for route in routes {
             request.push("Route", route.as_bytes());
         }
@@ -199,44 +183,32 @@ impl Dialog {
 
     /// Where a request goes: URI of the first route, else the remote target.
     pub fn next_hop(&self) -> String {
-        let first = self
-            .route_set
-            .first()
-            .and_then(|route| NameAddrRef::parse(route.as_bytes()).ok());
+        let first = self.route_set.first().and_then(|route| NameAddrRef::parse(route.as_bytes()).ok());
         first.map_or_else(|| self.remote_target.clone(), |address| text(address.uri))
     }
 
     /// Checks a request of the peer, takes its CSeq and, when it refreshes the target, its Contact (§12.2.2).
     pub fn accept(&mut self, request: &Message) -> std::result::Result<(), Refused> {
-        let no_dialog = Refused {
-            status: 481,
-            why: "tags or Call-ID are not of this dialog",
-        };
+        let no_dialog = Refused { status: 481, why: "tags or Call-ID are not of this dialog" };
         if request.get("Call-ID") != Some(self.call_id.as_bytes())
             || request.to_tag().unwrap_or(b"") != self.local_tag.as_bytes()
             || request.from_tag().unwrap_or(b"") != self.remote_tag.as_bytes()
         {
             return Err(no_dialog);
         }
-        let (cseq, _) = request.cseq().ok_or(Refused {
-            status: 400,
-            why: "CSeq cannot be read",
-        })?;
+        let (cseq, _) = request.cseq().ok_or(Refused { status: 400, why: "CSeq cannot be read" })?;
         let method = Method::of(request.view().method());
         if matches!(method, Method::Ack | Method::Cancel) {
             return Ok(());
         }
         if i64::from(cseq) <= self.remote_cseq {
-            return Err(Refused {
-                status: 500,
-                why: "CSeq is not higher than the last one",
-            });
+            return Err(Refused { status: 500, why: "CSeq is not higher than the last one" });
         }
         let contact = if method.refreshes_target() && request.header(HeaderId::Contact).is_some() {
-            Some(target(&request.view()).map_err(|_| Refused {
-                status: 400,
-                why: "Contact cannot be used",
-            })?)
+            Some(
+                target(&request.view())
+                    .map_err(|_| Refused { status: 400, why: "Contact cannot be used" })?,
+            )
         } else {
             None
         };
@@ -250,9 +222,7 @@ impl Dialog {
     /// Takes Contact of a 2xx to a target refresh request of ours.
     pub fn refresh_target(&mut self, response: &Message) -> Result<()> {
         let view = response.view();
-        let method = response
-            .cseq()
-            .map_or(Method::Other, |(_, method)| Method::of(method));
+        let method = response.cseq().map_or(Method::Other, |(_, method)| Method::of(method));
         let success = (200..300).contains(&view.status());
         if success && method.refreshes_target() && view.header(HeaderId::Contact).is_some() {
             self.remote_target = target(&view)?;
@@ -295,14 +265,8 @@ mod tests {
 
     fn of_peer(dialog: &Dialog, method: &str, cseq: u32) -> Message {
         let mut message = Message::request(method, "sip:x@y");
-        message.push(
-            "From",
-            format!("<sip:p@q>;tag={}", dialog.remote_tag).as_bytes(),
-        );
-        message.push(
-            "To",
-            format!("<sip:p@q>;tag={}", dialog.local_tag).as_bytes(),
-        );
+        message.push("From", format!("<sip:p@q>;tag={}", dialog.remote_tag).as_bytes());
+        message.push("To", format!("<sip:p@q>;tag={}", dialog.local_tag).as_bytes());
         message.push("Call-ID", dialog.call_id.as_bytes());
         message.push("CSeq", format!("{cseq} {method}").as_bytes());
         message
@@ -312,14 +276,8 @@ mod tests {
     fn both_ends_agree() {
         let uas = Dialog::from_request(&invite(), "bt").unwrap();
         let mut uac = Dialog::from_response(&invite(), &answer("180 Ringing")).unwrap();
-        assert_eq!(
-            (uas.local_tag.as_str(), uas.remote_tag.as_str()),
-            ("bt", "at")
-        );
-        assert_eq!(
-            (uac.local_tag.as_str(), uac.remote_tag.as_str()),
-            ("at", "bt")
-        );
+        assert_eq!((uas.local_tag.as_str(), uas.remote_tag.as_str()), ("bt", "at"));
+        assert_eq!((uac.local_tag.as_str(), uac.remote_tag.as_str()), ("at", "bt"));
         assert_eq!(uas.route_set, ["<sip:p2;lr>", "<sip:p1;lr>"]);
         assert_eq!(uac.route_set, ["<sip:p1;lr>", "<sip:p2;lr>"]);
         assert!(uac.early);
@@ -331,10 +289,7 @@ mod tests {
         assert!(String::from_utf8_lossy(&ack).contains("CSeq: 7 ACK"));
         assert_eq!(bye.cseq(), Some((8, &b"BYE"[..])));
         assert_eq!(bye.view().uri(), b"sip:bob@10.0.0.2");
-        assert_eq!(
-            bye.get("From"),
-            Some(&b"\"A\" <sip:alice@a.example>;tag=at"[..])
-        );
+        assert_eq!(bye.get("From"), Some(&b"\"A\" <sip:alice@a.example>;tag=at"[..]));
         let mut uas = uas;
         uas.accept(&bye).unwrap();
         assert_eq!(uas.remote_cseq, 8);
@@ -352,10 +307,7 @@ mod tests {
         let mut refresh = of_peer(&dialog, "INVITE", 8);
         refresh.push("Contact", b"<sip:new@10.9.9.9>");
         dialog.accept(&refresh).unwrap();
-        assert_eq!(
-            (dialog.remote_target.as_str(), dialog.remote_cseq),
-            ("sip:new@10.9.9.9", 8)
-        );
+        assert_eq!((dialog.remote_target.as_str(), dialog.remote_cseq), ("sip:new@10.9.9.9", 8));
         let mut info = of_peer(&dialog, "INFO", 9);
         info.push("Contact", b"<sip:not@this>");
         dialog.accept(&info).unwrap();
@@ -376,9 +328,6 @@ mod tests {
     fn no_dialog_without_a_contact() {
         let mut request = invite();
         request.remove("Contact");
-        assert_eq!(
-            Dialog::from_request(&request, "x").unwrap_err().rule,
-            "missing-contact"
-        );
+        assert_eq!(Dialog::from_request(&request, "x").unwrap_err().rule, "missing-contact");
     }
 }

@@ -94,16 +94,11 @@ impl Fields {
     }
 
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(other, _)| other == name)
-            .map(|(_, value)| value.as_str())
+        self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
     fn need(&self, name: &str) -> Result<String> {
-        self.get(name)
-            .map(str::to_owned)
-            .ok_or(ParseError::new(0, "digest-missing-field"))
+        self.get(name).map(str::to_owned).ok_or(ParseError::new(0, "digest-missing-field"))
     }
 }
 
@@ -165,10 +160,7 @@ impl Authorization {
             }
             Some(_) => return false,
         };
-        same(
-            expected.as_bytes(),
-            self.response.to_ascii_lowercase().as_bytes(),
-        )
+        same(expected.as_bytes(), self.response.to_ascii_lowercase().as_bytes())
     }
 }
 
@@ -216,14 +208,8 @@ impl Challenge {
             nonce: fields.need("nonce")?,
             opaque: fields.get("opaque").map(str::to_owned),
             algorithm: fields.get("algorithm").unwrap_or("MD5").to_owned(),
-            qop: qop
-                .split(',')
-                .map(|q| q.trim().to_owned())
-                .filter(|q| !q.is_empty())
-                .collect(),
-            stale: fields
-                .get("stale")
-                .is_some_and(|stale| stale.eq_ignore_ascii_case("true")),
+            qop: qop.split(',').map(|q| q.trim().to_owned()).filter(|q| !q.is_empty()).collect(),
+            stale: fields.get("stale").is_some_and(|stale| stale.eq_ignore_ascii_case("true")),
         })
     }
 
@@ -272,23 +258,13 @@ pub fn answer(
     ha1: &str,
 ) -> std::result::Result<String, Unsupported> {
     let algorithm = Algorithm::of(&challenge.algorithm).ok_or(Unsupported::Algorithm)?;
-    let with_qop = challenge
-        .qop
-        .iter()
-        .any(|qop| qop.eq_ignore_ascii_case("auth"));
+    let with_qop = challenge.qop.iter().any(|qop| qop.eq_ignore_ascii_case("auth"));
     if !challenge.qop.is_empty() && !with_qop {
         return Err(Unsupported::Qop);
     }
     let nc = format!("{:08x}", who.nc);
     let quality = with_qop.then_some((nc.as_str(), who.cnonce, "auth"));
-    let response = response(
-        algorithm,
-        ha1,
-        who.method,
-        who.uri,
-        &challenge.nonce,
-        quality,
-    );
+    let response = response(algorithm, ha1, who.method, who.uri, &challenge.nonce, quality);
     let mut out = b"Digest username=".to_vec();
     push_quoted(&mut out, who.username.as_bytes());
     for (name, value) in [("realm", &challenge.realm), ("nonce", &challenge.nonce)] {
@@ -297,9 +273,7 @@ pub fn answer(
     }
     out.extend_from_slice(b", uri=");
     push_quoted(&mut out, who.uri.as_bytes());
-    out.extend_from_slice(
-        format!(", response=\"{response}\", algorithm={}", algorithm.name()).as_bytes(),
-    );
+    out.extend_from_slice(format!(", response=\"{response}\", algorithm={}", algorithm.name()).as_bytes());
     if with_qop {
         out.extend_from_slice(b", cnonce=");
         push_quoted(&mut out, who.cnonce.as_bytes());
@@ -323,32 +297,19 @@ mod tests {
         let nonce = "7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v";
         for (algorithm, expected) in [
             (Algorithm::Md5, "8ca523f5e9506fed4657c9700eebdbec"),
-            (
-                Algorithm::Sha256,
-                "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1",
-            ),
+            (Algorithm::Sha256, "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
         ] {
-            let ha1 = ha1(
-                algorithm,
-                "Mufasa",
-                "http-auth@example.org",
-                "Circle of Life",
-            );
+            let ha1 = ha1(algorithm, "Mufasa", "http-auth@example.org", "Circle of Life");
             let quality = Some(("00000001", cnonce, "auth"));
-            assert_eq!(
-                response(algorithm, &ha1, "GET", uri, nonce, quality),
-                expected
-            );
+            assert_eq!(response(algorithm, &ha1, "GET", uri, nonce, quality), expected);
         }
     }
 
     #[test]
     fn client_and_server_agree_and_a_wrong_password_does_not() {
-        for (algorithm, qop) in [
-            ("MD5", vec![]),
-            ("MD5", vec!["auth".to_owned()]),
-            ("SHA-256", vec!["auth".to_owned()]),
-        ] {
+        for (algorithm, qop) in
+            [("MD5", vec![]), ("MD5", vec!["auth".to_owned()]), ("SHA-256", vec!["auth".to_owned()])]
+        {
             let challenge = Challenge {
                 realm: "r \"q\"".to_owned(),
                 nonce: "n".to_owned(),
@@ -360,13 +321,7 @@ mod tests {
             let challenge = Challenge::parse(challenge.write().as_bytes()).unwrap();
             let kind = Algorithm::of(algorithm).unwrap();
             let hash = ha1(kind, "u", &challenge.realm, "p");
-            let who = Answer {
-                method: "REGISTER",
-                uri: "sip:x",
-                username: "u",
-                cnonce: "c",
-                nc: 2,
-            };
+            let who = Answer { method: "REGISTER", uri: "sip:x", username: "u", cnonce: "c", nc: 2 };
             let header = answer(&challenge, &who, &hash).unwrap();
             let parsed = Authorization::parse(header.as_bytes()).unwrap();
             assert!(parsed.verify("REGISTER", &hash));
@@ -382,24 +337,11 @@ mod tests {
             ("Digest", "digest"),
             ("Digest username=\"a", "digest"),
             ("Digest username=\"a\"", "digest-missing-field"),
-            (
-                "Digest username=\"a\", username=\"b\"",
-                "digest-repeated-field",
-            ),
-            (
-                "Digest username=a,realm=b,nonce=c,uri=d,response=e,nc=1",
-                "digest-nc",
-            ),
-            (
-                "Digest username=a,realm=b,nonce=c,uri=d,response=e,qop=auth",
-                "digest-missing-field",
-            ),
+            ("Digest username=\"a\", username=\"b\"", "digest-repeated-field"),
+            ("Digest username=a,realm=b,nonce=c,uri=d,response=e,nc=1", "digest-nc"),
+            ("Digest username=a,realm=b,nonce=c,uri=d,response=e,qop=auth", "digest-missing-field"),
         ] {
-            assert_eq!(
-                Authorization::parse(text.as_bytes()).unwrap_err().rule,
-                rule,
-                "{text}"
-            );
+            assert_eq!(Authorization::parse(text.as_bytes()).unwrap_err().rule, rule, "{text}");
         }
     }
 }

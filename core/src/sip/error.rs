@@ -17,28 +17,17 @@ pub type Result<T> = std::result::Result<T, ParseError>;
 
 impl ParseError {
     pub const fn new(position: usize, rule: &'static str) -> Self {
-        Self {
-            position,
-            rule,
-            status: 400,
-        }
+        Self { position, rule, status: 400 }
     }
 
     pub const fn with_status(position: usize, rule: &'static str, status: u16) -> Self {
-        Self {
-            position,
-            rule,
-            status,
-        }
+        Self { position, rule, status }
     }
 
     /// The same error seen from an enclosing buffer in which the input starts at `offset`.
     #[must_use]
     pub const fn shifted(self, offset: usize) -> Self {
-        Self {
-            position: self.position + offset,
-            ..self
-        }
+        Self { position: self.position + offset, ..self }
     }
 }
 

@@ -73,10 +73,7 @@ impl HeaderId {
     pub fn of(name: &[u8]) -> Self {
         if name.len() == 1 {
             let c = name[0].to_ascii_lowercase();
-            return NAMES
-                .iter()
-                .find(|row| row.2 == c)
-                .map_or(H::Other, |row| row.0);
+            return NAMES.iter().find(|row| row.2 == c).map_or(H::Other, |row| row.0);
         }
         if name.len() < 2 {
             return H::Other;

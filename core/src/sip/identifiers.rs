@@ -59,10 +59,7 @@ mod tests {
         for slot in [0, 1, 0xa3, 1023] {
             let tag = format!("{}xyz", slot_prefix(slot));
             assert_eq!(slot_of_tag(tag.as_bytes()), Some(slot));
-            assert_eq!(
-                slot_of_branch(format!("z9hG4bK{tag}").as_bytes()),
-                Some(slot)
-            );
+            assert_eq!(slot_of_branch(format!("z9hG4bK{tag}").as_bytes()), Some(slot));
         }
         for tag in ["", "v1", "v10a3", "v2000-x", "v1400-x", "v1xyz-a", "v10a3x"] {
             assert_eq!(slot_of_tag(tag.as_bytes()), None, "{tag}");

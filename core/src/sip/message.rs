@@ -21,10 +21,7 @@ pub struct Span {
 
 impl Span {
     pub const fn new(start: usize, end: usize) -> Self {
-        Self {
-            start: start as u32,
-            end: end as u32,
-        }
+        Self { start: start as u32, end: end as u32 }
     }
 
     pub fn of(self, buf: &[u8]) -> &[u8] {
@@ -51,15 +48,8 @@ pub struct HeaderLine {
 
 #[derive(Debug, Clone, Copy)]
 pub enum Start {
-    Request {
-        method: Span,
-        kind: Method,
-        uri: Span,
-    },
-    Response {
-        status: u16,
-        reason: Span,
-    },
+    Request { method: Span, kind: Method, uri: Span },
+    Response { status: u16, reason: Span },
 }
 
 /// What matching and routing need, noted while parsing. Not kept up by edits.
@@ -107,10 +97,7 @@ pub struct Layout {
 impl Default for Layout {
     fn default() -> Self {
         Self {
-            start: Start::Response {
-                status: 100,
-                reason: Span::default(),
-            },
+            start: Start::Response { status: 100, reason: Span::default() },
             start_line: Span::default(),
             headers: Vec::with_capacity(24),
             body: Span::default(),
@@ -184,32 +171,22 @@ impl<'a> View<'a> {
     }
 
     pub fn lines(&self, id: HeaderId) -> impl Iterator<Item = &'a HeaderLine> + 'a {
-        self.layout
-            .headers
-            .iter()
-            .filter(move |header| header.id == id)
+        self.layout.headers.iter().filter(move |header| header.id == id)
     }
 
     /// Value of the first line of a header.
     pub fn header(&self, id: HeaderId) -> Option<&'a [u8]> {
-        self.lines(id)
-            .next()
-            .map(|header| header.value.of(self.buf))
+        self.lines(id).next().map(|header| header.value.of(self.buf))
     }
 
     /// All values of a list header, over all its lines.
     pub fn values(&self, id: HeaderId) -> Vec<&'a [u8]> {
-        self.lines(id)
-            .flat_map(|header| split_list(header.value.of(self.buf)))
-            .collect()
+        self.lines(id).flat_map(|header| split_list(header.value.of(self.buf))).collect()
     }
 
     /// Copies what is needed of the buffer and keeps it.
     pub fn to_message(&self) -> Message {
-        Message {
-            buf: self.buf[..self.layout.body.end as usize].to_vec(),
-            layout: self.layout.clone(),
-        }
+        Message { buf: self.buf[..self.layout.body.end as usize].to_vec(), layout: self.layout.clone() }
     }
 }
 
@@ -225,36 +202,23 @@ impl Message {
     pub fn parse(data: &[u8]) -> Result<Self> {
         let mut layout = Layout::default();
         parse(data, &mut layout)?;
-        Ok(View {
-            buf: data,
-            layout: &layout,
-        }
-        .to_message())
+        Ok(View { buf: data, layout: &layout }.to_message())
     }
 
     pub fn request(method: &str, uri: &str) -> Self {
-        let mut message = Self {
-            buf: Vec::with_capacity(640),
-            layout: Layout::default(),
-        };
+        let mut message = Self { buf: Vec::with_capacity(640), layout: Layout::default() };
         message.write_request_line(method.as_bytes(), uri.as_bytes());
         message
     }
 
     pub fn response(status: u16, reason: &str) -> Self {
-        let mut message = Self {
-            buf: Vec::with_capacity(640),
-            layout: Layout::default(),
-        };
+        let mut message = Self { buf: Vec::with_capacity(640), layout: Layout::default() };
         message.write_status_line(status, reason.as_bytes());
         message
     }
 
     pub fn view(&self) -> View<'_> {
-        View {
-            buf: &self.buf,
-            layout: &self.layout,
-        }
+        View { buf: &self.buf, layout: &self.layout }
     }
 
     fn write_request_line(&mut self, method: &[u8], uri: &[u8]) {
@@ -279,10 +243,7 @@ impl Message {
         self.buf.push(b' ');
         let reason_at = self.buf.len();
         self.buf.extend_from_slice(reason);
-        self.layout.start = Start::Response {
-            status,
-            reason: Span::new(reason_at, self.buf.len()),
-        };
+        self.layout.start = Start::Response { status, reason: Span::new(reason_at, self.buf.len()) };
         self.buf.extend_from_slice(b"\r\n");
         self.layout.start_line = Span::new(at, self.buf.len());
     }
@@ -344,11 +305,7 @@ impl Message {
     }
 
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.layout
-            .headers
-            .iter()
-            .find(|h| self.is(h, name.as_bytes()))
-            .map(|h| h.value.of(&self.buf))
+        self.layout.headers.iter().find(|h| self.is(h, name.as_bytes())).map(|h| h.value.of(&self.buf))
     }
 
     pub fn header(&self, id: HeaderId) -> Option<&[u8]> {
@@ -357,19 +314,12 @@ impl Message {
 
     /// (name, value) of every line in order.
     pub fn all(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.layout
-            .headers
-            .iter()
-            .map(|header| (header.name.of(&self.buf), header.value.of(&self.buf)))
+        self.layout.headers.iter().map(|header| (header.name.of(&self.buf), header.value.of(&self.buf)))
     }
 
     pub fn set(&mut self, name: &str, value: &[u8]) {
         let line = self.write_line(name.as_bytes(), value);
-        let first = self
-            .layout
-            .headers
-            .iter()
-            .position(|header| self.is(header, name.as_bytes()));
+        let first = self.layout.headers.iter().position(|header| self.is(header, name.as_bytes()));
         match first {
             Some(first) => {
                 let buf = &self.buf;
@@ -386,33 +336,20 @@ impl Message {
 
     pub fn append(&mut self, name: &str, value: &[u8]) {
         let line = self.write_line(name.as_bytes(), value);
-        let last = self
-            .layout
-            .headers
-            .iter()
-            .rposition(|header| self.is(header, name.as_bytes()));
-        self.layout.headers.insert(
-            last.map_or(self.layout.headers.len(), |last| last + 1),
-            line,
-        );
+        let last = self.layout.headers.iter().rposition(|header| self.is(header, name.as_bytes()));
+        self.layout.headers.insert(last.map_or(self.layout.headers.len(), |last| last + 1), line);
     }
 
     pub fn prepend(&mut self, name: &str, value: &[u8]) {
         let line = self.write_line(name.as_bytes(), value);
-        let first = self
-            .layout
-            .headers
-            .iter()
-            .position(|header| self.is(header, name.as_bytes()));
+        let first = self.layout.headers.iter().position(|header| self.is(header, name.as_bytes()));
         self.layout.headers.insert(first.unwrap_or(0), line);
     }
 
     pub fn remove(&mut self, name: &str) -> usize {
         let before = self.layout.headers.len();
         let buf = &self.buf;
-        self.layout
-            .headers
-            .retain(|header| !same_name(header.name.of(buf), name.as_bytes()));
+        self.layout.headers.retain(|header| !same_name(header.name.of(buf), name.as_bytes()));
         before - self.layout.headers.len()
     }
 
@@ -432,12 +369,7 @@ impl Message {
 
     /// Replaces the first value of the top Via line, leaving the rest of a list.
     pub fn set_top_via(&mut self, value: &[u8]) {
-        let Some(index) = self
-            .layout
-            .headers
-            .iter()
-            .position(|header| header.id == HeaderId::Via)
-        else {
+        let Some(index) = self.layout.headers.iter().position(|header| header.id == HeaderId::Via) else {
             return;
         };
         let old = self.layout.headers[index].value.of(&self.buf);
@@ -447,8 +379,7 @@ impl Message {
     }
 
     pub fn top_via(&self) -> Option<ViaRef<'_>> {
-        self.header(HeaderId::Via)
-            .and_then(|value| ViaRef::parse(value).ok())
+        self.header(HeaderId::Via).and_then(|value| ViaRef::parse(value).ok())
     }
 
     pub fn from_tag(&self) -> Option<&[u8]> {
@@ -460,9 +391,7 @@ impl Message {
     }
 
     fn address_tag(&self, id: HeaderId) -> Option<&[u8]> {
-        self.header(id)
-            .and_then(|value| NameAddrRef::parse(value).ok())
-            .and_then(|address| address.tag())
+        self.header(id).and_then(|value| NameAddrRef::parse(value).ok()).and_then(|address| address.tag())
     }
 
     /// (number, method) of CSeq.

@@ -42,10 +42,7 @@ impl Method {
 
     /// Requests whose Contact replaces the remote target (RFC 3261 §12.2, 3311, 6665, 3515).
     pub const fn refreshes_target(self) -> bool {
-        matches!(
-            self,
-            Self::Invite | Self::Update | Self::Subscribe | Self::Notify | Self::Refer
-        )
+        matches!(self, Self::Invite | Self::Update | Self::Subscribe | Self::Notify | Self::Refer)
     }
 
     /// Requests that can create a dialog: a proxy that wants to stay on the path records its route in them.

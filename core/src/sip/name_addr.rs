@@ -46,12 +46,7 @@ impl<'a> NameAddrRef<'a> {
         Self::bare(text, start, rule)
     }
 
-    fn angle(
-        text: &'a [u8],
-        display: Option<&'a [u8]>,
-        open: usize,
-        rule: &'static str,
-    ) -> Result<Self> {
+    fn angle(text: &'a [u8], display: Option<&'a [u8]>, open: usize, rule: &'static str) -> Result<Self> {
         let close = memchr::memchr(b'>', &text[open..]).ok_or(ParseError::new(open, rule))? + open;
         let uri = &text[open + 1..close];
         if uri.is_empty() || uri.iter().any(|&c| is_lws(c) || c == b'<') {
@@ -59,13 +54,7 @@ impl<'a> NameAddrRef<'a> {
         }
         let params = trim(&text[close + 1..]);
         check_header_params(params, rule).map_err(|error| error.shifted(close + 1))?;
-        Ok(Self {
-            text,
-            display,
-            uri,
-            uri_at: open + 1,
-            params,
-        })
+        Ok(Self { text, display, uri, uri_at: open + 1, params })
     }
 
     /// addr-spec without brackets: `;` ends the URI, and `,` `?` cannot be in it (§20.10).
@@ -84,13 +73,7 @@ impl<'a> NameAddrRef<'a> {
         let rest = skip_lws(text, at);
         let params = trim(&text[rest..]);
         check_header_params(params, rule).map_err(|error| error.shifted(rest))?;
-        Ok(Self {
-            text,
-            display: None,
-            uri,
-            uri_at: start,
-            params,
-        })
+        Ok(Self { text, display: None, uri, uri_at: start, params })
     }
 
     pub fn uri(&self) -> Result<UriRef<'a>> {
@@ -114,18 +97,14 @@ mod tests {
     #[test]
     fn forms() {
         let a =
-            NameAddrRef::parse(b"\"J \\\"R\\\" Rosenberg\" <sip:j@lucent.com;lr> ; tag = 98asjd8")
-                .unwrap();
+            NameAddrRef::parse(b"\"J \\\"R\\\" Rosenberg\" <sip:j@lucent.com;lr> ; tag = 98asjd8").unwrap();
         assert_eq!(a.display, Some(&b"\"J \\\"R\\\" Rosenberg\""[..]));
         assert_eq!(a.uri, b"sip:j@lucent.com;lr");
         assert_eq!(a.tag(), Some(&b"98asjd8"[..]));
         let b = NameAddrRef::parse(b"sip:a@b;tag=1").unwrap();
         assert_eq!((b.uri, b.tag()), (&b"sip:a@b"[..], Some(&b"1"[..])));
         let c = NameAddrRef::parse(b"caller<sip:caller@example.com>;tag=323").unwrap();
-        assert_eq!(
-            (c.display, c.uri),
-            (Some(&b"caller"[..]), &b"sip:caller@example.com"[..])
-        );
+        assert_eq!((c.display, c.uri), (Some(&b"caller"[..]), &b"sip:caller@example.com"[..]));
         assert_eq!(NameAddrRef::parse(b"<tel:+12>").unwrap().display, None);
     }
 

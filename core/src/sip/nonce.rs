@@ -34,14 +34,7 @@ const RAW: usize = 8 + 8 + 16;
 
 impl NonceKeeper {
     pub fn new(secret: Vec<u8>, window: u64, capacity: usize) -> Self {
-        Self {
-            secret,
-            window,
-            capacity,
-            seen: HashMap::new(),
-            order: VecDeque::new(),
-            floor: 0,
-        }
+        Self { secret, window, capacity, seen: HashMap::new(), order: VecDeque::new(), floor: 0 }
     }
 
     fn seal(&self, head: &[u8], realm: &str) -> [u8; 16] {
@@ -72,10 +65,7 @@ impl NonceKeeper {
             return Verdict::Foreign;
         };
         let seal = self.seal(&raw[..16], realm);
-        let differs = seal
-            .iter()
-            .zip(&raw[16..])
-            .fold(0u8, |sum, (a, b)| sum | (a ^ b));
+        let differs = seal.iter().zip(&raw[16..]).fold(0u8, |sum, (a, b)| sum | (a ^ b));
         if differs != 0 {
             return Verdict::Foreign;
         }
@@ -115,23 +105,13 @@ impl NonceKeeper {
                 self.floor = self.floor.max(oldest);
             }
         }
-        self.seen.insert(
-            nonce.to_owned(),
-            Seen {
-                highest: nc,
-                bitmap: 1,
-            },
-        );
+        self.seen.insert(nonce.to_owned(), Seen { highest: nc, bitmap: 1 });
         self.order.push_back((issued, nonce.to_owned()));
         Verdict::Good
     }
 
     fn expire(&mut self, now: u64) {
-        while self
-            .order
-            .front()
-            .is_some_and(|(issued, _)| issued + self.window <= now)
-        {
+        while self.order.front().is_some_and(|(issued, _)| issued + self.window <= now) {
             if let Some((_, name)) = self.order.pop_front() {
                 self.seen.remove(&name);
             }
@@ -152,10 +132,8 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 fn encode(raw: &[u8]) -> String {
     let mut out = String::with_capacity(raw.len() * 4 / 3 + 3);
     for chunk in raw.chunks(3) {
-        let value = chunk
-            .iter()
-            .fold(0u32, |sum, &byte| sum << 8 | u32::from(byte))
-            << (8 * (3 - chunk.len()));
+        let value =
+            chunk.iter().fold(0u32, |sum, &byte| sum << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
         for i in 0..=chunk.len() {
             out.push(ALPHABET[(value >> (18 - 6 * i) & 63) as usize] as char);
         }

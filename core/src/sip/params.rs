@@ -57,14 +57,8 @@ impl<'a> Iterator for Params<'a> {
         let at = at.min(text.len());
         self.at = at;
         Some(match equals {
-            Some(eq) => Param {
-                name: trim(&text[start..eq]),
-                value: Some(trim(&text[eq + 1..at])),
-            },
-            None => Param {
-                name: trim(&text[start..at]),
-                value: None,
-            },
+            Some(eq) => Param { name: trim(&text[start..eq]), value: Some(trim(&text[eq + 1..at])) },
+            None => Param { name: trim(&text[start..at]), value: None },
         })
     }
 }
@@ -235,13 +229,7 @@ mod tests {
         check_header_params(text, "params").unwrap();
         let all: Vec<_> = Params::new(text).collect();
         assert_eq!(all.len(), 3);
-        assert_eq!(
-            all[1],
-            Param {
-                name: b"b",
-                value: None
-            }
-        );
+        assert_eq!(all[1], Param { name: b"b", value: None });
         assert_eq!(unquote(all[2].value.unwrap()), b"x;y\"z");
     }
 
@@ -255,14 +243,8 @@ mod tests {
     fn limits_and_rules() {
         assert_eq!(check_header_params(b";=1", "via").unwrap_err().rule, "via");
         assert_eq!(check_header_params(b";a=", "via").unwrap_err().position, 3);
-        assert_eq!(
-            check_header_params(b";a=\"x", "via").unwrap_err().rule,
-            "via"
-        );
+        assert_eq!(check_header_params(b";a=\"x", "via").unwrap_err().rule, "via");
         let many = ";a".repeat(MAX_PARAMS + 1);
-        assert_eq!(
-            check_uri_params(many.as_bytes()).unwrap_err().rule,
-            "param-count"
-        );
+        assert_eq!(check_uri_params(many.as_bytes()).unwrap_err().rule, "param-count");
     }
 }

@@ -16,11 +16,7 @@ use super::via::ViaRef;
 pub fn parse(buf: &[u8], layout: &mut Layout) -> Result<()> {
     layout.headers.clear();
     if buf.len() > MAX_MESSAGE_SIZE {
-        return Err(ParseError::with_status(
-            MAX_MESSAGE_SIZE,
-            "message-size",
-            413,
-        ));
+        return Err(ParseError::with_status(MAX_MESSAGE_SIZE, "message-size", 413));
     }
     let mut at = 0;
     while buf[at..].starts_with(b"\r\n") {
@@ -47,13 +43,9 @@ pub fn parse(buf: &[u8], layout: &mut Layout) -> Result<()> {
 fn line(buf: &[u8], at: usize, rule: &'static str) -> Result<(usize, usize)> {
     let window = &buf[at..buf.len().min(at + MAX_LINE_LENGTH + 2)];
     match memchr::memchr2(b'\r', b'\n', window) {
-        Some(i) if window[i] == b'\r' && window.get(i + 1) == Some(&b'\n') => {
-            Ok((at + i, at + i + 2))
-        }
+        Some(i) if window[i] == b'\r' && window.get(i + 1) == Some(&b'\n') => Ok((at + i, at + i + 2)),
         Some(i) => Err(ParseError::new(at + i, "line-end")),
-        None if window.len() > MAX_LINE_LENGTH => {
-            Err(ParseError::new(at + MAX_LINE_LENGTH, "line-length"))
-        }
+        None if window.len() > MAX_LINE_LENGTH => Err(ParseError::new(at + MAX_LINE_LENGTH, "line-length")),
         None => Err(ParseError::new(buf.len(), rule)),
     }
 }
@@ -83,11 +75,7 @@ fn start_line(buf: &[u8], at: usize, end: usize) -> Result<Start> {
     }
     let uri = &text[first + 1..last];
     if uri.len() > MAX_URI_LENGTH {
-        return Err(ParseError::with_status(
-            at + first + 1 + MAX_URI_LENGTH,
-            "uri-length",
-            414,
-        ));
+        return Err(ParseError::with_status(at + first + 1 + MAX_URI_LENGTH, "uri-length", 414));
     }
     if let Some(i) = uri.iter().position(|&c| !is_uri(c) && c < 0x80) {
         return Err(ParseError::new(at + first + 1 + i, "uri"));
@@ -114,10 +102,7 @@ fn status_line(buf: &[u8], at: usize, end: usize) -> Result<Start> {
     match (status, rest.get(digits)) {
         (Some(status), None | Some(b' ')) => {
             let reason = (at + 8 + digits + 1).min(end);
-            Ok(Start::Response {
-                status: status as u16,
-                reason: Span::new(reason, end),
-            })
+            Ok(Start::Response { status: status as u16, reason: Span::new(reason, end) })
         }
         _ => Err(ParseError::new(at + 8, "status-code")),
     }
@@ -209,20 +194,14 @@ fn check_core(buf: &[u8], layout: &mut Layout, end: usize) -> Result<()> {
     let via_span = value(via);
     let parsed = ViaRef::parse(via_span.of(buf)).map_err(|e| e.shifted(via_span.start as usize))?;
     let core = super::message::Core {
-        via: Span::new(
-            via_span.start as usize,
-            via_span.start as usize + parsed.text.len(),
-        ),
+        via: Span::new(via_span.start as usize, via_span.start as usize + parsed.text.len()),
         via_line: via as u16,
         from_tag: tag(buf, get(0), "from")?,
         to_tag: tag(buf, get(1), "to")?,
         call_id: call_id(buf, get(2))?,
         ..cseq(buf, get(3), &layout.start)?
     };
-    layout.core = super::message::Core {
-        max_forwards,
-        ..core
-    };
+    layout.core = super::message::Core { max_forwards, ..core };
     Ok(())
 }
 
@@ -247,14 +226,9 @@ fn cseq(buf: &[u8], span: Span, start: &Start) -> Result<super::message::Core> {
     let value = span.of(buf);
     let at = span.start as usize;
     let digits = value.iter().take_while(|c| c.is_ascii_digit()).count();
-    let cseq = number(&value[..digits])
-        .filter(|&n| n < 1 << 31)
-        .ok_or(ParseError::new(at, "cseq"))? as u32;
+    let cseq = number(&value[..digits]).filter(|&n| n < 1 << 31).ok_or(ParseError::new(at, "cseq"))? as u32;
     let method = trim(&value[digits..]);
-    if method.len() + digits == value.len()
-        || method.is_empty()
-        || !method.iter().all(|&c| is_token(c))
-    {
+    if method.len() + digits == value.len() || method.is_empty() || !method.iter().all(|&c| is_token(c)) {
         return Err(ParseError::new(at + digits, "cseq"));
     }
     if let Start::Request { method: name, .. } = start {
@@ -274,11 +248,7 @@ fn cseq(buf: &[u8], span: Span, start: &Start) -> Result<super::message::Core> {
 /// The body that Content-Length announces, or all that is left when there is none (§18.3).
 fn body(buf: &[u8], layout: &Layout, start: usize) -> Result<Span> {
     let mut announced: Option<usize> = None;
-    for header in layout
-        .headers
-        .iter()
-        .filter(|header| header.id == HeaderId::ContentLength)
-    {
+    for header in layout.headers.iter().filter(|header| header.id == HeaderId::ContentLength) {
         let at = header.value.start as usize;
         let value = number(header.value.of(buf)).and_then(|n| usize::try_from(n).ok());
         let value = value.ok_or(ParseError::new(at, "content-length"))?;
@@ -290,10 +260,7 @@ fn body(buf: &[u8], layout: &Layout, start: usize) -> Result<Span> {
         }
         announced = Some(value);
     }
-    Ok(Span::new(
-        start,
-        announced.map_or(buf.len(), |length| start + length),
-    ))
+    Ok(Span::new(start, announced.map_or(buf.len(), |length| start + length)))
 }
 
 /// Parses and gives a view.

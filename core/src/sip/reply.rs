@@ -6,12 +6,7 @@ use super::name_addr::NameAddrRef;
 use super::reason::phrase;
 
 /// Via, From, To, Call-ID, CSeq copied; Record-Route too for what can make a dialog. `to_tag` is added unless To has one.
-pub fn reply(
-    request: &View<'_>,
-    status: u16,
-    reason: Option<&str>,
-    to_tag: Option<&[u8]>,
-) -> Message {
+pub fn reply(request: &View<'_>, status: u16, reason: Option<&str>, to_tag: Option<&[u8]>) -> Message {
     let mut response = Message::response(status, reason.unwrap_or_else(|| phrase(status)));
     response.copy_header(request, HeaderId::Via);
     response.copy_header(request, HeaderId::From);

@@ -65,10 +65,7 @@ pub struct Line {
 }
 
 fn line(kind: u8, value: impl Into<String>) -> Line {
-    Line {
-        kind,
-        value: value.into(),
-    }
+    Line { kind, value: value.into() }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,10 +111,7 @@ fn connection(lines: &[Line]) -> Option<&str> {
 }
 
 fn own_direction(lines: &[Line]) -> Option<Direction> {
-    lines
-        .iter()
-        .filter(|l| l.kind == b'a')
-        .find_map(|l| Direction::of(&l.value))
+    lines.iter().filter(|l| l.kind == b'a').find_map(|l| Direction::of(&l.value))
 }
 
 impl Media {
@@ -135,20 +129,14 @@ impl Media {
                 "18" => "G729/8000",
                 _ => return None,
             };
-            self.formats
-                .iter()
-                .any(|format| format == payload)
-                .then(|| known.to_owned())
+            self.formats.iter().any(|format| format == payload).then(|| known.to_owned())
         })
     }
 
     pub fn payload(&self, encoding: &str) -> Option<&str> {
         let wanted = encoding.trim_end_matches("/1");
         let same = |found: &str| found.trim_end_matches("/1").eq_ignore_ascii_case(wanted);
-        self.formats
-            .iter()
-            .find(|format| self.rtpmap(format).is_some_and(|e| same(&e)))
-            .map(String::as_str)
+        self.formats.iter().find(|format| self.rtpmap(format).is_some_and(|e| same(&e))).map(String::as_str)
     }
 
     fn is_live_audio(&self) -> bool {
@@ -193,25 +181,14 @@ impl Session {
         if lines.first() != Some(&line(b'v', "0")) {
             return Err(ParseError::new(0, "sdp-version"));
         }
-        let origin = lines
-            .iter()
-            .find(|l| l.kind == b'o')
-            .and_then(|l| read_origin(&l.value));
+        let origin = lines.iter().find(|l| l.kind == b'o').and_then(|l| read_origin(&l.value));
         let origin = origin.ok_or(ParseError::new(0, "sdp-origin"))?;
-        Ok(Self {
-            origin,
-            lines,
-            media,
-        })
+        Ok(Self { origin, lines, media })
     }
 
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(512);
-        for l in self
-            .lines
-            .iter()
-            .chain(self.media.iter().flat_map(|m| &m.lines))
-        {
+        for l in self.lines.iter().chain(self.media.iter().flat_map(|m| &m.lines)) {
             out.push(l.kind);
             out.push(b'=');
             out.extend_from_slice(l.value.as_bytes());
@@ -221,10 +198,7 @@ impl Session {
     }
 
     pub fn name(&self) -> &str {
-        self.lines
-            .iter()
-            .find(|l| l.kind == b's')
-            .map_or("", |l| &l.value)
+        self.lines.iter().find(|l| l.kind == b's').map_or("", |l| &l.value)
     }
 
     pub fn address(&self) -> Option<&str> {
@@ -236,9 +210,7 @@ impl Session {
     }
 
     pub fn media_address(&self, media: &Media) -> Option<String> {
-        connection(&media.lines)
-            .or_else(|| self.address())
-            .map(str::to_owned)
+        connection(&media.lines).or_else(|| self.address()).map(str::to_owned)
     }
 
     pub fn media_direction(&self, media: &Media) -> Direction {
@@ -247,26 +219,16 @@ impl Session {
 
     /// The sender does not want to receive: by direction, or by the address of RFC 2543.
     pub fn held(&self, media: &Media) -> bool {
-        matches!(
-            self.media_direction(media),
-            Direction::SendOnly | Direction::Inactive
-        ) || self.media_address(media).as_deref() == Some("0.0.0.0")
+        matches!(self.media_direction(media), Direction::SendOnly | Direction::Inactive)
+            || self.media_address(media).as_deref() == Some("0.0.0.0")
     }
 
     fn bump(&mut self) {
         self.origin.version += 1;
-        let Origin {
-            username,
-            session_id,
-            version,
-            ..
-        } = &self.origin;
+        let Origin { username, session_id, version, .. } = &self.origin;
         if let Some(l) = self.lines.iter_mut().find(|l| l.kind == b'o') {
             let rest: Vec<&str> = l.value.splitn(4, ' ').collect();
-            l.value = format!(
-                "{username} {session_id} {version} {}",
-                rest.get(3).copied().unwrap_or("")
-            );
+            l.value = format!("{username} {session_id} {version} {}", rest.get(3).copied().unwrap_or(""));
         }
     }
 
@@ -286,10 +248,7 @@ impl Session {
     #[must_use]
     pub fn with_address(&self, address: &str) -> Self {
         let mut changed = self.clone();
-        let all = changed
-            .lines
-            .iter_mut()
-            .chain(changed.media.iter_mut().flat_map(|m| m.lines.iter_mut()));
+        let all = changed.lines.iter_mut().chain(changed.media.iter_mut().flat_map(|m| m.lines.iter_mut()));
         for l in all.filter(|l| l.kind == b'c') {
             l.value = connection_value(address);
         }
@@ -298,10 +257,7 @@ impl Session {
 }
 
 fn connection_value(address: &str) -> String {
-    format!(
-        "IN {} {address}",
-        if address.contains(':') { "IP6" } else { "IP4" }
-    )
+    format!("IN {} {address}", if address.contains(':') { "IP6" } else { "IP4" })
 }
 
 fn read_origin(value: &str) -> Option<Origin> {
@@ -326,13 +282,7 @@ fn read_media(m: Line) -> Option<Media> {
     if formats.is_empty() {
         return None;
     }
-    Some(Media {
-        kind,
-        port,
-        protocol,
-        formats,
-        lines: vec![m],
-    })
+    Some(Media { kind, port, protocol, formats, lines: vec![m] })
 }
 
 /// Direction of the first live audio stream, without building anything; None when it is no SDP or has no such stream.
@@ -361,10 +311,7 @@ impl Terms<'_> {
         let net = connection_value(self.address);
         let lines = vec![
             line(b'v', "0"),
-            line(
-                b'o',
-                format!("- {} {} {net}", self.session_id, self.version),
-            ),
+            line(b'o', format!("- {} {} {net}", self.session_id, self.version)),
             line(b's', self.name),
             line(b'c', net),
             line(b't', "0 0"),
@@ -375,20 +322,13 @@ impl Terms<'_> {
             version: self.version,
             address: self.address.to_owned(),
         };
-        Session {
-            origin,
-            lines,
-            media: Vec::new(),
-        }
+        Session { origin, lines, media: Vec::new() }
     }
 }
 
 fn stream(port: u16, protocol: &str, formats: &[(String, String)], direction: Direction) -> Media {
     let numbers: Vec<&str> = formats.iter().map(|(number, _)| number.as_str()).collect();
-    let mut lines = vec![line(
-        b'm',
-        format!("audio {port} {protocol} {}", numbers.join(" ")),
-    )];
+    let mut lines = vec![line(b'm', format!("audio {port} {protocol} {}", numbers.join(" ")))];
     for (number, encoding) in formats {
         lines.push(line(b'a', format!("rtpmap:{number} {encoding}")));
         if encoding.to_ascii_lowercase().starts_with("telephone-event") {
@@ -397,13 +337,7 @@ fn stream(port: u16, protocol: &str, formats: &[(String, String)], direction: Di
     }
     lines.push(line(b'a', direction.name()));
     let formats = formats.iter().map(|(number, _)| number.clone()).collect();
-    Media {
-        kind: "audio".to_owned(),
-        port,
-        protocol: protocol.to_owned(),
-        formats,
-        lines,
-    }
+    Media { kind: "audio".to_owned(), port, protocol: protocol.to_owned(), formats, lines }
 }
 
 /// A fresh audio offer.
@@ -427,9 +361,7 @@ pub fn offer(terms: &Terms<'_>, port: u16) -> Session {
         })
         .collect();
     let mut session = terms.session();
-    session
-        .media
-        .push(stream(port, "RTP/AVP", &formats, terms.direction));
+    session.media.push(stream(port, "RTP/AVP", &formats, terms.direction));
     session
 }
 
@@ -441,36 +373,20 @@ pub fn answer(offer: &Session, terms: &Terms<'_>, port: u16) -> Option<Session> 
         let common: Vec<(String, String)> = media
             .formats
             .iter()
-            .filter_map(|number| {
-                media
-                    .rtpmap(number)
-                    .map(|encoding| (number.clone(), encoding))
-            })
+            .filter_map(|number| media.rtpmap(number).map(|encoding| (number.clone(), encoding)))
             .filter(|(_, encoding)| {
                 let bare = encoding.trim_end_matches("/1");
-                terms
-                    .encodings
-                    .iter()
-                    .any(|ours| ours.eq_ignore_ascii_case(bare))
+                terms.encodings.iter().any(|ours| ours.eq_ignore_ascii_case(bare))
             })
             .collect();
-        let has_voice = common
-            .iter()
-            .any(|(_, e)| !e.to_ascii_lowercase().starts_with("telephone-event"));
+        let has_voice = common.iter().any(|(_, e)| !e.to_ascii_lowercase().starts_with("telephone-event"));
         if !taken && media.is_live_audio() && media.protocol == "RTP/AVP" && has_voice {
             taken = true;
             let direction = offer.media_direction(media).answer(terms.direction);
-            session
-                .media
-                .push(stream(port, &media.protocol, &common, direction));
+            session.media.push(stream(port, &media.protocol, &common, direction));
             continue;
         }
-        let refused = format!(
-            "{} 0 {} {}",
-            media.kind,
-            media.protocol,
-            media.formats.join(" ")
-        );
+        let refused = format!("{} 0 {} {}", media.kind, media.protocol, media.formats.join(" "));
         session.media.extend(read_media(line(b'm', refused)));
     }
     taken.then_some(session)
@@ -516,14 +432,8 @@ mod tests {
         let answered = answer(&offered, &terms(&codecs), 5000).unwrap();
         assert_eq!(answered.media.len(), 2);
         assert_eq!(answered.media[0].formats, ["8", "101"]);
-        assert_eq!(
-            answered.media_direction(&answered.media[0]),
-            Direction::RecvOnly
-        );
-        assert_eq!(
-            (answered.media[1].port, answered.media[1].kind.as_str()),
-            (0, "video")
-        );
+        assert_eq!(answered.media_direction(&answered.media[0]), Direction::RecvOnly);
+        assert_eq!((answered.media[1].port, answered.media[1].kind.as_str()), (0, "video"));
         assert!(answer(&offered, &terms(&["G729/8000".to_owned()]), 5000).is_none());
         assert!(Session::parse(&answered.to_bytes()).is_ok());
     }
@@ -535,10 +445,7 @@ mod tests {
         let held = offered.with_direction(Direction::SendOnly);
         assert_eq!(held.origin.version, 2);
         assert_eq!(direction_of(&held.to_bytes()), Some(Direction::SendOnly));
-        assert_eq!(
-            direction_of(&offered.with_address("0.0.0.0").to_bytes()),
-            Some(Direction::SendOnly)
-        );
+        assert_eq!(direction_of(&offered.with_address("0.0.0.0").to_bytes()), Some(Direction::SendOnly));
         assert_eq!(held.media[0].formats, ["0", "101"]);
     }
 
@@ -550,20 +457,10 @@ mod tests {
             ("v=0\r\n", "sdp-origin"),
             ("v=0\r\no=a b c IN IP4 x\r\n", "sdp-origin"),
             ("v=0\r\nhello\r\n", "sdp-line"),
-            (
-                "v=0\r\no=- 1 1 IN IP4 x\r\nm=audio x RTP/AVP 0\r\n",
-                "sdp-media",
-            ),
-            (
-                "v=0\r\no=- 1 1 IN IP4 x\r\nm=audio 1 RTP/AVP\r\n",
-                "sdp-media",
-            ),
+            ("v=0\r\no=- 1 1 IN IP4 x\r\nm=audio x RTP/AVP 0\r\n", "sdp-media"),
+            ("v=0\r\no=- 1 1 IN IP4 x\r\nm=audio 1 RTP/AVP\r\n", "sdp-media"),
         ] {
-            assert_eq!(
-                Session::parse(text.as_bytes()).unwrap_err().rule,
-                rule,
-                "{text}"
-            );
+            assert_eq!(Session::parse(text.as_bytes()).unwrap_err().rule, rule, "{text}");
         }
     }
 }

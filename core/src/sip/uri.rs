@@ -33,9 +33,7 @@ impl<'a> UriRef<'a> {
         let colon = memchr::memchr(b':', text).ok_or(ParseError::new(0, "uri"))?;
         let scheme = &text[..colon];
         let scheme_ok = scheme.first().is_some_and(u8::is_ascii_alphabetic)
-            && scheme
-                .iter()
-                .all(|&c| c.is_ascii_alphanumeric() || matches!(c, b'+' | b'-' | b'.'));
+            && scheme.iter().all(|&c| c.is_ascii_alphanumeric() || matches!(c, b'+' | b'-' | b'.'));
         if !scheme_ok {
             return Err(ParseError::new(0, "uri"));
         }
@@ -103,8 +101,7 @@ impl<'a> UriRef<'a> {
         let rest = &self.text[start..];
         let end = memchr::memchr(b';', rest).unwrap_or(rest.len());
         let digits = &rest[..end];
-        let dialable =
-            |c: u8| c.is_ascii_hexdigit() || matches!(c, b'*' | b'#' | b'-' | b'.' | b'(' | b')');
+        let dialable = |c: u8| c.is_ascii_hexdigit() || matches!(c, b'*' | b'#' | b'-' | b'.' | b'(' | b')');
         let body = digits.strip_prefix(b"+").unwrap_or(digits);
         if body.is_empty() || !body.iter().all(|&c| dialable(c)) {
             return Err(ParseError::new(start, "uri"));
@@ -168,20 +165,14 @@ fn params_match(a: &[u8], b: &[u8]) -> bool {
             let value = |text: Option<&[u8]>| text.map(|v| unescape(v).to_ascii_lowercase());
             value(mine.value) == value(theirs.value)
         }
-        None => !STRICT
-            .iter()
-            .any(|name| name.eq_ignore_ascii_case(mine.name)),
+        None => !STRICT.iter().any(|name| name.eq_ignore_ascii_case(mine.name)),
     })
 }
 
 fn headers_match(a: Option<&[u8]>, b: Option<&[u8]>) -> bool {
     let parts = |text: Option<&[u8]>| {
-        let mut all: Vec<Vec<u8>> = text
-            .unwrap_or(b"")
-            .split(|&c| c == b'&')
-            .filter(|part| !part.is_empty())
-            .map(unescape)
-            .collect();
+        let mut all: Vec<Vec<u8>> =
+            text.unwrap_or(b"").split(|&c| c == b'&').filter(|part| !part.is_empty()).map(unescape).collect();
         all.sort();
         all
     };
@@ -193,9 +184,7 @@ fn check_user(text: &[u8], offset: usize) -> Result<()> {
     while at < text.len() {
         let c = text[at];
         let escape_ok = c != b'%'
-            || (at + 2 < text.len()
-                && text[at + 1].is_ascii_hexdigit()
-                && text[at + 2].is_ascii_hexdigit());
+            || (at + 2 < text.len() && text[at + 1].is_ascii_hexdigit() && text[at + 2].is_ascii_hexdigit());
         if !(is_user(c) || c >= 0x80) || !escape_ok {
             return Err(ParseError::new(offset + at, "uri"));
         }
@@ -210,9 +199,7 @@ pub fn read_host_port(text: &[u8], start: usize) -> Result<(&[u8], Option<u16>, 
     if text.get(at) == Some(&b'[') {
         let close = memchr::memchr(b']', &text[at..]).ok_or(ParseError::new(at, "host"))?;
         let inner = &text[at + 1..at + close];
-        let address = std::str::from_utf8(inner)
-            .ok()
-            .and_then(|s| s.parse::<std::net::Ipv6Addr>().ok());
+        let address = std::str::from_utf8(inner).ok().and_then(|s| s.parse::<std::net::Ipv6Addr>().ok());
         if address.is_none() {
             return Err(ParseError::new(at, "host"));
         }
@@ -234,9 +221,7 @@ pub fn read_host_port(text: &[u8], start: usize) -> Result<(&[u8], Option<u16>, 
     while at < text.len() && is_digit(text[at]) {
         at += 1;
     }
-    let port = number(&text[digits..at])
-        .and_then(|n| u16::try_from(n).ok())
-        .filter(|&n| n > 0);
+    let port = number(&text[digits..at]).and_then(|n| u16::try_from(n).ok()).filter(|&n| n > 0);
     match port {
         Some(port) => Ok((host, Some(port), at)),
         None => Err(ParseError::new(digits, "port")),
@@ -245,10 +230,7 @@ pub fn read_host_port(text: &[u8], start: usize) -> Result<(&[u8], Option<u16>, 
 
 /// A literal IP address, with or without brackets.
 pub fn literal_ip(host: &[u8]) -> Option<std::net::IpAddr> {
-    let inner = host
-        .strip_prefix(b"[")
-        .and_then(|h| h.strip_suffix(b"]"))
-        .unwrap_or(host);
+    let inner = host.strip_prefix(b"[").and_then(|h| h.strip_suffix(b"]")).unwrap_or(host);
     std::str::from_utf8(inner).ok()?.parse().ok()
 }
 
@@ -276,10 +258,7 @@ mod tests {
         let u = uri("sips:[2001:db8::1]:5061");
         assert!(u.is_secure());
         assert_eq!((u.host, u.port), (&b"[2001:db8::1]"[..], Some(5061)));
-        assert_eq!(
-            uri("tel:+1-201-555-0123;phone-context=example.com").user,
-            Some(&b"+1-201-555-0123"[..])
-        );
+        assert_eq!(uri("tel:+1-201-555-0123;phone-context=example.com").user, Some(&b"+1-201-555-0123"[..]));
         assert_eq!(uri("urn:service:sos").host, b"service:sos");
         assert!(
             literal_ip(b"[::1]").is_some()
@@ -318,19 +297,10 @@ mod tests {
     #[test]
     fn equivalence_of_rfc_3261_19_1_4() {
         let same = [
-            (
-                "sip:%61lice@atlanta.com;transport=TCP",
-                "sip:alice@AtLanTa.CoM;Transport=tcp",
-            ),
+            ("sip:%61lice@atlanta.com;transport=TCP", "sip:alice@AtLanTa.CoM;Transport=tcp"),
             ("sip:carol@chicago.com", "sip:carol@chicago.com;newparam=5"),
-            (
-                "sip:carol@chicago.com;newparam=5",
-                "sip:carol@chicago.com;security=on",
-            ),
-            (
-                "sip:biloxi.com;transport=tcp;method=REGISTER",
-                "sip:biloxi.com;method=REGISTER;transport=tcp",
-            ),
+            ("sip:carol@chicago.com;newparam=5", "sip:carol@chicago.com;security=on"),
+            ("sip:biloxi.com;transport=tcp;method=REGISTER", "sip:biloxi.com;method=REGISTER;transport=tcp"),
             (
                 "sip:alice@atlanta.com?subject=project%20x&priority=urgent",
                 "sip:alice@atlanta.com?priority=urgent&subject=project%20x",
@@ -340,30 +310,15 @@ mod tests {
             ("SIP:ALICE@AtLanTa.CoM", "sip:alice@AtLanTa.CoM"),
             ("sip:bob@biloxi.com", "sip:bob@biloxi.com:5060"),
             ("sip:bob@biloxi.com", "sip:bob@biloxi.com;transport=udp"),
-            (
-                "sip:carol@chicago.com",
-                "sip:carol@chicago.com?Subject=next%20meeting",
-            ),
-            (
-                "sip:carol@chicago.com;security=off",
-                "sip:carol@chicago.com;security=on",
-            ),
-            (
-                "sip:bob@phone21.boxesbybob.com",
-                "sips:bob@phone21.boxesbybob.com",
-            ),
+            ("sip:carol@chicago.com", "sip:carol@chicago.com?Subject=next%20meeting"),
+            ("sip:carol@chicago.com;security=off", "sip:carol@chicago.com;security=on"),
+            ("sip:bob@phone21.boxesbybob.com", "sips:bob@phone21.boxesbybob.com"),
         ];
         for (a, b) in same {
-            assert!(
-                uri(a).equivalent(&uri(b)) && uri(b).equivalent(&uri(a)),
-                "{a} {b}"
-            );
+            assert!(uri(a).equivalent(&uri(b)) && uri(b).equivalent(&uri(a)), "{a} {b}");
         }
         for (a, b) in differ {
-            assert!(
-                !uri(a).equivalent(&uri(b)) && !uri(b).equivalent(&uri(a)),
-                "{a} {b}"
-            );
+            assert!(!uri(a).equivalent(&uri(b)) && !uri(b).equivalent(&uri(a)), "{a} {b}");
         }
     }
 }

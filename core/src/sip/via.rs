@@ -51,22 +51,12 @@ impl<'a> ViaRef<'a> {
             while end < text.len() && text[end].is_ascii_digit() {
                 end += 1;
             }
-            port = Some(
-                number(&text[digits..end])
-                    .and_then(|n| u16::try_from(n).ok())
-                    .ok_or(bad(digits))?,
-            );
+            port = Some(number(&text[digits..end]).and_then(|n| u16::try_from(n).ok()).ok_or(bad(digits))?);
         }
         let rest = skip_lws(text, end);
         let params = &text[rest..];
         check_header_params(params, "via").map_err(|error| error.shifted(rest))?;
-        Ok(Self {
-            text,
-            transport,
-            host,
-            port,
-            params,
-        })
+        Ok(Self { text, transport, host, port, params })
     }
 
     pub fn param(&self, name: &[u8]) -> Option<&'a [u8]> {
@@ -79,8 +69,7 @@ impl<'a> ViaRef<'a> {
 
     /// A branch that can identify a transaction: magic cookie and something after it (RFC 4475 §3.1.2.15 has nothing).
     pub fn unique_branch(&self) -> Option<&'a [u8]> {
-        self.branch()
-            .filter(|branch| branch.len() > MAGIC_COOKIE.len() && branch.starts_with(MAGIC_COOKIE))
+        self.branch().filter(|branch| branch.len() > MAGIC_COOKIE.len() && branch.starts_with(MAGIC_COOKIE))
     }
 
     pub fn sent_port(&self) -> u16 {
@@ -89,19 +78,10 @@ impl<'a> ViaRef<'a> {
 
     /// Where a response goes: received and rport, else the sent-by when it is literal (§18.2.2).
     pub fn response_address(&self) -> Option<SocketAddr> {
-        let ip = self
-            .param(b"received")
-            .and_then(literal_ip)
-            .or_else(|| literal_ip(self.host))?;
-        let rport = self
-            .param(b"rport")
-            .and_then(number)
-            .and_then(|n| u16::try_from(n).ok())
-            .filter(|&n| n > 0);
-        Some(SocketAddr::new(
-            ip,
-            rport.unwrap_or_else(|| self.sent_port()),
-        ))
+        let ip = self.param(b"received").and_then(literal_ip).or_else(|| literal_ip(self.host))?;
+        let rport =
+            self.param(b"rport").and_then(number).and_then(|n| u16::try_from(n).ok()).filter(|&n| n > 0);
+        Some(SocketAddr::new(ip, rport.unwrap_or_else(|| self.sent_port())))
     }
 
     /// The value with `received` and `rport` filled in for the address the request came from; None when nothing changes.
@@ -117,9 +97,7 @@ impl<'a> ViaRef<'a> {
         let mut out = Vec::with_capacity(self.text.len() + 48);
         out.extend_from_slice(super::chars::trim(&self.text[..head]));
         for param in Params::new(self.params) {
-            if param.name.eq_ignore_ascii_case(b"received")
-                || param.name.eq_ignore_ascii_case(b"rport")
-            {
+            if param.name.eq_ignore_ascii_case(b"received") || param.name.eq_ignore_ascii_case(b"rport") {
                 continue;
             }
             out.push(b';');
@@ -160,19 +138,12 @@ mod tests {
             b"SIP  / 2.0\r\n / UDP\r\n  192.0.2.2 : 5070 ;branch=z9hG4bK390skdjuw, SIP/2.0/TCP b",
         )
         .unwrap();
-        assert_eq!(
-            (v.transport, v.host, v.port),
-            (&b"UDP"[..], &b"192.0.2.2"[..], Some(5070))
-        );
+        assert_eq!((v.transport, v.host, v.port), (&b"UDP"[..], &b"192.0.2.2"[..], Some(5070)));
         assert_eq!(v.branch(), Some(&b"z9hG4bK390skdjuw"[..]));
-        let w = ViaRef::parse(
-            b"SIP/2.0/TLS [2001:db8::9:1];received=[2001:db8::9:255];branch=z9hG4bKas3-111",
-        )
-        .unwrap();
-        assert_eq!(
-            w.response_address().unwrap().to_string(),
-            "[2001:db8::9:255]:5060"
-        );
+        let w =
+            ViaRef::parse(b"SIP/2.0/TLS [2001:db8::9:1];received=[2001:db8::9:255];branch=z9hG4bKas3-111")
+                .unwrap();
+        assert_eq!(w.response_address().unwrap().to_string(), "[2001:db8::9:255]:5060");
     }
 
     #[test]
@@ -180,19 +151,12 @@ mod tests {
         let source: SocketAddr = "10.0.0.9:4321".parse().unwrap();
         let v = ViaRef::parse(b"SIP/2.0/UDP 10.0.0.1:5060;rport;branch=z9hG4bKx").unwrap();
         let stamped = v.stamped(source).unwrap();
-        assert_eq!(
-            stamped,
-            b"SIP/2.0/UDP 10.0.0.1:5060;branch=z9hG4bKx;received=10.0.0.9;rport=4321"
-        );
-        assert_eq!(
-            ViaRef::parse(&stamped).unwrap().response_address(),
-            Some(source)
-        );
+        assert_eq!(stamped, b"SIP/2.0/UDP 10.0.0.1:5060;branch=z9hG4bKx;received=10.0.0.9;rport=4321");
+        assert_eq!(ViaRef::parse(&stamped).unwrap().response_address(), Some(source));
         let w = ViaRef::parse(b"SIP/2.0/UDP 10.0.0.9;branch=z9hG4bKx").unwrap();
         assert_eq!(w.stamped(source), None);
         assert_eq!(w.response_address().unwrap().to_string(), "10.0.0.9:5060");
-        let forged =
-            ViaRef::parse(b"SIP/2.0/UDP 10.0.0.9;received=1.2.3.4;branch=z9hG4bKx").unwrap();
+        let forged = ViaRef::parse(b"SIP/2.0/UDP 10.0.0.9;received=1.2.3.4;branch=z9hG4bKx").unwrap();
         assert_eq!(
             forged.stamped(source).unwrap(),
             b"SIP/2.0/UDP 10.0.0.9;branch=z9hG4bKx;received=10.0.0.9"
@@ -201,20 +165,10 @@ mod tests {
 
     #[test]
     fn refused() {
-        for text in [
-            "",
-            "SIP/2.0/UDP",
-            "SIP/1.0/UDP a",
-            "SIP/2.0/UDP a;;b",
-            "SIP/2.0/UDP a:x",
-            "SIP/2.0/ a",
-            "UDP a",
-        ] {
-            assert_eq!(
-                ViaRef::parse(text.as_bytes()).unwrap_err().rule,
-                "via",
-                "{text}"
-            );
+        for text in
+            ["", "SIP/2.0/UDP", "SIP/1.0/UDP a", "SIP/2.0/UDP a;;b", "SIP/2.0/UDP a:x", "SIP/2.0/ a", "UDP a"]
+        {
+            assert_eq!(ViaRef::parse(text.as_bytes()).unwrap_err().rule, "via", "{text}");
         }
     }
 }

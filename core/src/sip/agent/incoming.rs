@@ -11,13 +11,7 @@ use super::Agent;
 use std::net::SocketAddr;
 
 impl Agent {
-    pub(super) fn new_request(
-        &mut self,
-        view: &View<'_>,
-        source: SocketAddr,
-        socket: u8,
-        now: Micros,
-    ) {
+    pub(super) fn new_request(&mut self, view: &View<'_>, source: SocketAddr, socket: u8, now: Micros) {
         if self.events.full() || self.stack.table.len() >= self.config.max_transactions {
             self.reject_overload(view, source, socket);
             return;
@@ -32,9 +26,7 @@ impl Agent {
             Some(_) if invite => reply(&message.view(), 100, None, None).to_bytes(),
             _ => Vec::new(),
         };
-        let txn = self
-            .stack
-            .open_server(view, source, socket, true, trying, now);
+        let txn = self.stack.open_server(view, source, socket, true, trying, now);
         if invite {
             match self.config.auto_trying {
                 Some(0) => self.stack.send_trying(txn, now),
@@ -43,12 +35,7 @@ impl Agent {
             }
         }
         let local = self.sockets.get(socket as usize).copied().unwrap_or(source);
-        self.events.push(Event::Request {
-            txn,
-            message,
-            source,
-            local,
-        });
+        self.events.push(Event::Request { txn, message, source, local });
     }
 
     /// 503 without a transaction: costs nothing to forget.
@@ -61,9 +48,7 @@ impl Agent {
         }
         let mut response = reply(&message.view(), 503, None, Some(b"overload"));
         response.push("Retry-After", b"5");
-        self.stack
-            .out
-            .push(&response.to_bytes(), response_address(&via, source), socket);
+        self.stack.out.push(&response.to_bytes(), response_address(&via, source), socket);
     }
 
     /// CANCEL: 200 when its INVITE is known, 481 when not (§9.2); the owner hears it while it can still matter.
@@ -80,9 +65,7 @@ impl Agent {
         if let Some(stamped) = via.stamped(source) {
             message.set_top_via(&stamped);
         }
-        let cancel = self
-            .stack
-            .open_server(view, source, socket, true, Vec::new(), now);
+        let cancel = self.stack.open_server(view, source, socket, true, Vec::new(), now);
         if let Some(txn) = self.stack.table.get_mut(cancel) {
             txn.internal = true;
         }
@@ -90,9 +73,7 @@ impl Agent {
         let tag = self.new_tag();
         let response = reply(&message.view(), status, None, Some(&tag));
         // Just opened: a final response is legal.
-        let _ = self
-            .stack
-            .respond(cancel, status, response.to_bytes(), 0, now);
+        let _ = self.stack.respond(cancel, status, response.to_bytes(), 0, now);
         let Some(txn) = invite else { return };
         let open = matches!(
             self.stack.table.get(txn).map(|txn| &txn.machine),

@@ -14,7 +14,7 @@ use event::Event;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-pub use outgoing::SendError;
+pub use outgoing::{originate, Originated, SendError};
 
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -80,10 +80,7 @@ impl Agent {
     pub fn new(config: Config, now: Micros) -> Self {
         Self {
             stack: Stack::new(config.timings, now),
-            events: Events {
-                limit: config.max_events,
-                ..Events::default()
-            },
+            events: Events { limit: config.max_events, ..Events::default() },
             sockets: Vec::new(),
             limiter: Limiter::new(config.malformed_rate),
             layout: Layout::default(),
@@ -97,55 +94,29 @@ impl Agent {
         let mut layout = std::mem::take(&mut self.layout);
         match parse(data, &mut layout) {
             Ok(()) => {
-                let view = View {
-                    buf: data,
-                    layout: &layout,
-                };
-                let incoming = self.stack.receive(&view, now);
+                let view = View { buf: data, layout: &layout };
+                let incoming = self.stack.receive(&view, source, now);
                 self.dispatch(&view, incoming, source, socket, now);
             }
-            Err(error) => refuse(
-                &mut self.stack,
-                &mut self.limiter,
-                data,
-                &error,
-                source,
-                socket,
-                now,
-            ),
+            Err(error) => refuse(&mut self.stack, &mut self.limiter, data, &error, source, socket, now),
         }
         self.layout = layout;
         self.collect(now);
     }
 
-    fn dispatch(
-        &mut self,
-        view: &View<'_>,
-        incoming: Incoming,
-        source: SocketAddr,
-        socket: u8,
-        now: Micros,
-    ) {
+    fn dispatch(&mut self, view: &View<'_>, incoming: Incoming, source: SocketAddr, socket: u8, now: Micros) {
         match incoming {
             Incoming::Absorbed | Incoming::StrayResponse => {}
             Incoming::Request => self.new_request(view, source, socket, now),
             Incoming::Cancel(invite) => self.cancelled(view, invite, source, socket, now),
             Incoming::Ack(txn) => {
                 if !(txn.is_none() && self.events.full()) {
-                    self.events.push(Event::Ack {
-                        txn,
-                        message: view.to_message(),
-                        source,
-                    });
+                    self.events.push(Event::Ack { txn, message: view.to_message(), source });
                 }
             }
             Incoming::Response(txn) => {
                 if view.status() > 100 {
-                    self.events.push(Event::Response {
-                        txn,
-                        message: view.to_message(),
-                        source,
-                    });
+                    self.events.push(Event::Response { txn, message: view.to_message(), source });
                 }
             }
         }
@@ -160,19 +131,10 @@ impl Agent {
     fn collect(&mut self, now: Micros) {
         while let Some(Up { txn, news, .. }) = self.stack.ups.pop_front() {
             match news {
-                News::RequestTimeout => self.events.push(Event::Timeout {
-                    txn,
-                    kind: "request",
-                }),
+                News::RequestTimeout => self.events.push(Event::Timeout { txn, kind: "request" }),
                 News::AckTimeout => self.events.push(Event::Timeout { txn, kind: "ack" }),
-                News::ResponseTimeout => self.events.push(Event::Timeout {
-                    txn,
-                    kind: "response",
-                }),
-                News::Unreachable => self.events.push(Event::Failed {
-                    txn,
-                    reason: "icmp",
-                }),
+                News::ResponseTimeout => self.events.push(Event::Timeout { txn, kind: "response" }),
+                News::Unreachable => self.events.push(Event::Failed { txn, reason: "icmp" }),
                 News::Extra => self.stack.send_trying(txn, now),
                 News::Terminated if self.config.report_terminated => {
                     self.events.push(Event::Terminated { txn })
@@ -188,10 +150,7 @@ impl Agent {
     }
 
     pub fn state(&self, txn: TxnId) -> Option<&'static str> {
-        self.stack
-            .table
-            .get(txn)
-            .map(super::stack::table::Txn::state_name)
+        self.stack.table.get(txn).map(super::stack::table::Txn::state_name)
     }
 }
 

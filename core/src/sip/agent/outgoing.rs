@@ -4,7 +4,7 @@ use super::super::identifiers::push_base32;
 use super::super::message::Message;
 use super::super::stack::build::via_value;
 use super::super::stack::table::TxnId;
-use super::super::stack::Gone;
+use super::super::stack::{Gone, Role, Stack};
 use super::super::txn::Micros;
 use super::super::via::MAGIC_COOKIE;
 use super::Agent;
@@ -27,22 +27,58 @@ impl From<Gone> for SendError {
     }
 }
 
+/// How a request leaves.
+#[derive(Debug, Clone, Copy)]
+pub struct Originated<'a> {
+    pub destination: SocketAddr,
+    pub socket: u8,
+    pub sent_by: &'a str,
+    /// Start of the branch, after the magic cookie.
+    pub prefix: &'a str,
+    /// "" for none.
+    pub user_agent: &'a str,
+}
+
+fn random_branch(stack: &mut Stack, prefix: &str) -> Vec<u8> {
+    let mut branch = MAGIC_COOKIE.to_vec();
+    branch.extend_from_slice(prefix.as_bytes());
+    push_base32(&mut branch, stack.keys.draw(), 12);
+    branch
+}
+
+/// Puts our Via on top of a request and starts its client transaction.
+pub fn originate(
+    stack: &mut Stack,
+    mut request: Message,
+    how: &Originated<'_>,
+    now: Micros,
+) -> Result<TxnId, SendError> {
+    let method = request.view().method().to_vec();
+    if matches!(&method[..], b"ACK" | b"CANCEL" | b"") {
+        return Err(SendError::Method);
+    }
+    let (_, cseq_method) = request.cseq().ok_or(SendError::Incomplete("CSeq"))?;
+    if cseq_method != method {
+        return Err(SendError::Incomplete("CSeq"));
+    }
+    request.from_tag().ok_or(SendError::Incomplete("From tag"))?;
+    let branch = random_branch(stack, how.prefix);
+    request.prepend("Via", &via_value(how.sent_by, &branch, "UDP"));
+    if !how.user_agent.is_empty() && request.get("User-Agent").is_none() {
+        request.push("User-Agent", how.user_agent.as_bytes());
+    }
+    let role = Role { user_agent: true, ..Role::default() };
+    Ok(stack.open_client(request.to_bytes(), &branch, &method, how.destination, how.socket, role, now))
+}
+
 impl Agent {
     /// Index of the socket to send from.
-    pub fn socket_for(
-        &self,
-        destination: SocketAddr,
-        local: Option<SocketAddr>,
-    ) -> Result<u8, SendError> {
+    pub fn socket_for(&self, destination: SocketAddr, local: Option<SocketAddr>) -> Result<u8, SendError> {
         let fits = |address: &SocketAddr| match local {
             Some(local) => *address == local,
             None => address.is_ipv4() == destination.is_ipv4(),
         };
-        self.sockets
-            .iter()
-            .position(fits)
-            .map(|index| index as u8)
-            .ok_or(SendError::NoSocket)
+        self.sockets.iter().position(fits).map(|index| index as u8).ok_or(SendError::NoSocket)
     }
 
     fn sent_by(&self, socket: u8) -> String {
@@ -60,52 +96,33 @@ impl Agent {
     }
 
     fn new_branch(&mut self, prefix: &str) -> Vec<u8> {
-        let mut branch = MAGIC_COOKIE.to_vec();
-        branch.extend_from_slice(prefix.as_bytes());
-        push_base32(&mut branch, self.stack.keys.draw(), 12);
-        branch
+        random_branch(&mut self.stack, prefix)
     }
 
     /// Puts our Via on top and starts a client transaction.
     pub fn send_request(
         &mut self,
-        mut request: Message,
+        request: Message,
         destination: SocketAddr,
         prefix: &str,
         local: Option<SocketAddr>,
         now: Micros,
     ) -> Result<TxnId, SendError> {
-        let method = request.view().method().to_vec();
-        if matches!(&method[..], b"ACK" | b"CANCEL" | b"") {
-            return Err(SendError::Method);
-        }
-        let (_, cseq_method) = request.cseq().ok_or(SendError::Incomplete("CSeq"))?;
-        if cseq_method != method {
-            return Err(SendError::Incomplete("CSeq"));
-        }
-        request
-            .from_tag()
-            .ok_or(SendError::Incomplete("From tag"))?;
         let socket = self.socket_for(destination, local)?;
-        let branch = self.new_branch(prefix);
-        request.prepend("Via", &via_value(&self.sent_by(socket), &branch, "UDP"));
-        if !self.config.user_agent.is_empty() && request.get("User-Agent").is_none() {
-            request.push("User-Agent", self.config.user_agent.as_bytes());
-        }
-        let packet = request.to_bytes();
-        let txn =
-            self.stack
-                .open_client(packet, &branch, &method, destination, socket, true, 0, now);
+        let sent_by = self.sent_by(socket);
+        let how = Originated {
+            destination,
+            socket,
+            sent_by: &sent_by,
+            prefix,
+            user_agent: &self.config.user_agent,
+        };
+        let txn = originate(&mut self.stack, request, &how, now)?;
         self.collect(now);
         Ok(txn)
     }
 
-    pub fn respond(
-        &mut self,
-        txn: TxnId,
-        mut response: Message,
-        now: Micros,
-    ) -> Result<(), SendError> {
+    pub fn respond(&mut self, txn: TxnId, mut response: Message, now: Micros) -> Result<(), SendError> {
         let status = response.view().status();
         if !self.stack.may_respond(txn, status) {
             return Err(SendError::Gone);
@@ -117,17 +134,11 @@ impl Agent {
         let ack_key = if method == b"INVITE" && (200..300).contains(&status) {
             let call_id = response.get("Call-ID").unwrap_or(b"");
             let local = response.to_tag().ok_or(SendError::Incomplete("To tag"))?;
-            self.stack.keys.acknowledgement(
-                call_id,
-                local,
-                response.from_tag().unwrap_or(b""),
-                cseq,
-            )
+            self.stack.keys.acknowledgement(call_id, local, response.from_tag().unwrap_or(b""), cseq)
         } else {
             0
         };
-        self.stack
-            .respond(txn, status, response.to_bytes(), ack_key, now)?;
+        self.stack.respond(txn, status, response.to_bytes(), ack_key, now)?;
         self.collect(now);
         Ok(())
     }
@@ -143,9 +154,7 @@ impl Agent {
         let branch = self.new_branch("");
         ack.prepend("Via", &via_value(&self.sent_by(socket), &branch, "UDP"));
         let to_tag = ack.to_tag().unwrap_or(b"").to_vec();
-        Ok(self
-            .stack
-            .send_ack(txn, &to_tag, ack.to_bytes(), destination)?)
+        Ok(self.stack.send_ack(txn, &to_tag, ack.to_bytes(), destination)?)
     }
 
     pub fn cancel(&mut self, txn: TxnId, reason: &[u8], now: Micros) -> Result<bool, SendError> {

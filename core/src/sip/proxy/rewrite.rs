@@ -112,7 +112,8 @@ fn take_routes(copier: &mut Copier<'_>, header: &HeaderLine, left: &mut usize) {
 
 /// A response without its top Via value; None when no other Via is left.
 pub fn response(view: &View<'_>) -> Option<Vec<u8>> {
-    let mut copier = Copier { buf: view.buf, out: Vec::with_capacity(view.layout.body.end as usize), run: None };
+    let mut copier =
+        Copier { buf: view.buf, out: Vec::with_capacity(view.layout.body.end as usize), run: None };
     let mut left = 0;
     copier.keep(view.layout.start_line);
     for (index, header) in view.layout.headers.iter().enumerate() {
@@ -288,7 +289,10 @@ mod tests {
         let view = parse_view(INVITE, &mut layout).unwrap();
         let seed = Seed::of(&view, None);
         let trying = seed.response(100, "", "");
-        assert!(!String::from_utf8_lossy(&trying).contains("tag=a") && trying.starts_with(b"SIP/2.0 100 Trying\r\nVia:"));
+        assert!(
+            !String::from_utf8_lossy(&trying).contains("tag=a")
+                && trying.starts_with(b"SIP/2.0 100 Trying\r\nVia:")
+        );
         let busy = seed.response(503, "vm", "Retry-After: 5\r\n");
         let view = parse_view(&busy, &mut layout).unwrap();
         assert_eq!((view.status(), view.to_tag().map(<[u8]>::len)), (503, Some(12)));

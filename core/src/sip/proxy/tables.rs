@@ -63,8 +63,9 @@ pub struct Tables {
     /// Order of the last `set_nodes`, to which `set_slots` refers.
     pub order: Vec<NodeIndex>,
     slots: Vec<Option<NodeIndex>>,
-    /// Lower case, without port.
+    /// Our names and those of our tenants: lower case, without port.
     names: HashSet<Vec<u8>>,
+    domains: HashSet<Vec<u8>>,
     pub fqdn: String,
     /// `;a=b`, or empty.
     pub record_route_params: String,
@@ -81,6 +82,7 @@ impl Default for Tables {
             order: Vec::new(),
             slots: vec![None; SLOT_COUNT as usize],
             names: HashSet::new(),
+            domains: HashSet::new(),
             fqdn: String::new(),
             record_route_params: String::new(),
             hosts: HashMap::new(),
@@ -131,7 +133,11 @@ impl Tables {
     }
 
     /// Sets owners of slots; slots whose owner is now another node.
-    pub fn set_slots(&mut self, changes: impl IntoIterator<Item = (u16, Option<NodeIndex>)>, whole: bool) -> Vec<u16> {
+    pub fn set_slots(
+        &mut self,
+        changes: impl IntoIterator<Item = (u16, Option<NodeIndex>)>,
+        whole: bool,
+    ) -> Vec<u16> {
         let before = self.slots.clone();
         if whole {
             self.slots.fill(None);
@@ -171,21 +177,29 @@ impl Tables {
     }
 
     pub fn set_names(&mut self, names: impl IntoIterator<Item = String>) {
-        self.names = names.into_iter().filter(|n| !n.is_empty()).map(|n| n.to_ascii_lowercase().into_bytes()).collect();
+        self.names = names
+            .into_iter()
+            .filter(|n| !n.is_empty())
+            .map(|n| n.to_ascii_lowercase().into_bytes())
+            .collect();
     }
 
+    pub fn set_domains(&mut self, domains: Vec<String>) {
+        self.domains = domains.into_iter().map(|domain| domain.to_ascii_lowercase().into_bytes()).collect();
+    }
+
+    /// A name of ours, or a domain that we serve.
     pub fn is_our_name(&self, host: &[u8]) -> bool {
-        if self.names.is_empty() {
-            return false;
-        }
+        let known = |host: &[u8]| self.names.contains(host) || self.domains.contains(host);
         if host.iter().any(u8::is_ascii_uppercase) {
-            return self.names.contains(&host.to_ascii_lowercase());
+            return known(&host.to_ascii_lowercase());
         }
-        self.names.contains(host)
+        known(host)
     }
 
     pub fn set_hosts(&mut self, hosts: HashMap<String, Vec<SocketAddr>>) {
-        self.hosts = hosts.into_iter().map(|(name, to)| (name.to_ascii_lowercase().into_bytes(), to)).collect();
+        self.hosts =
+            hosts.into_iter().map(|(name, to)| (name.to_ascii_lowercase().into_bytes(), to)).collect();
     }
 
     pub fn set_trunks(&mut self, trunks: Vec<Network>) {

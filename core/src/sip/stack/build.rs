@@ -13,13 +13,7 @@ pub fn failure_ack(invite: &[u8], response: &View<'_>, layout: &mut Layout) -> V
 
 /// CANCEL: everything the INVITE's.
 pub fn cancel(invite: &[u8], reason: &[u8], layout: &mut Layout) -> Vec<u8> {
-    derived(
-        invite,
-        "CANCEL",
-        None,
-        (!reason.is_empty()).then_some(reason),
-        layout,
-    )
+    derived(invite, "CANCEL", None, (!reason.is_empty()).then_some(reason), layout)
 }
 
 fn derived(
@@ -49,16 +43,8 @@ fn derived(
         line(&mut out, "Route", route.value.of(request.buf));
     }
     line(&mut out, "Max-Forwards", b"70");
-    line(
-        &mut out,
-        "From",
-        request.header(HeaderId::From).unwrap_or(b""),
-    );
-    line(
-        &mut out,
-        "To",
-        to.or_else(|| request.header(HeaderId::To)).unwrap_or(b""),
-    );
+    line(&mut out, "From", request.header(HeaderId::From).unwrap_or(b""));
+    line(&mut out, "To", to.or_else(|| request.header(HeaderId::To)).unwrap_or(b""));
     line(&mut out, "Call-ID", request.call_id());
     out.extend_from_slice(b"CSeq: ");
     push_number(&mut out, u64::from(request.core().cseq));

@@ -1,13 +1,11 @@
 //! Client side of the stack: requests out, responses in.
 
 use super::super::message::View;
-use super::super::txn::{
-    client_invite, client_other, Class, ClientInvite, ClientOther, Micros, TIMERS,
-};
+use super::super::txn::{client_invite, client_other, Class, ClientInvite, ClientOther, Micros, TIMERS};
 use super::build;
 use super::keys::quoted_request;
 use super::table::{KeptAck, Machine, Txn, TxnId};
-use super::{Effects, Gone, Incoming, Stack};
+use super::{Effects, Gone, Incoming, News, Role, Stack, Up};
 use std::net::SocketAddr;
 
 /// 2xx from different UASs (forks) remembered for one INVITE.
@@ -23,8 +21,7 @@ impl Stack {
         method: &[u8],
         destination: SocketAddr,
         socket: u8,
-        user_agent: bool,
-        context: u64,
+        role: Role,
         now: Micros,
     ) -> TxnId {
         let (machine, effects) = if method == b"INVITE" {
@@ -40,8 +37,10 @@ impl Stack {
             key,
             peer: destination,
             socket,
-            user_agent,
+            user_agent: role.user_agent,
             internal: false,
+            patient: role.patient,
+            parked: role.parked,
             packet,
             spare: Vec::new(),
             acks: Vec::new(),
@@ -49,7 +48,7 @@ impl Stack {
             cancel_wanted: false,
             cancel_sent: false,
             cancel_reason: Vec::new(),
-            context,
+            context: role.context,
             generations: [0; TIMERS],
         });
         self.clients.insert(key, id);
@@ -76,12 +75,9 @@ impl Stack {
         };
         let effects = match &mut txn.machine {
             Machine::ClientInvite(machine) => {
-                let first = matches!(
-                    machine.state,
-                    client_invite::State::Calling | client_invite::State::Proceeding
-                );
-                let effects =
-                    machine.handle(client_invite::Input::Response(class), &timings, false);
+                let first =
+                    matches!(machine.state, client_invite::State::Calling | client_invite::State::Proceeding);
+                let effects = machine.handle(client_invite::Input::Response(class), &timings, false);
                 if class == Class::Failure && first {
                     txn.spare = build::failure_ack(&txn.packet, response, &mut self.scratch);
                 }
@@ -95,8 +91,7 @@ impl Stack {
             }
             _ => return Incoming::StrayResponse,
         };
-        if effects == Effects::default()
-            || (class == Class::Failure && !effects.has(super::Effect::Deliver))
+        if effects == Effects::default() || (class == Class::Failure && !effects.has(super::Effect::Deliver))
         {
             self.counters.retransmissions_in += 1;
         }
@@ -128,11 +123,7 @@ impl Stack {
         if txn.acks.len() >= MAX_FORKS {
             return false;
         }
-        txn.acks.push(KeptAck {
-            to_tag: to_tag.to_vec(),
-            packet: Vec::new(),
-            destination: None,
-        });
+        txn.acks.push(KeptAck { to_tag: to_tag.to_vec(), packet: Vec::new(), destination: None });
         true
     }
 
@@ -145,11 +136,7 @@ impl Stack {
         destination: SocketAddr,
     ) -> Result<(), Gone> {
         let txn = self.table.get_mut(id).ok_or(Gone)?;
-        let kept = txn
-            .acks
-            .iter_mut()
-            .find(|kept| kept.to_tag == to_tag)
-            .ok_or(Gone)?;
+        let kept = txn.acks.iter_mut().find(|kept| kept.to_tag == to_tag).ok_or(Gone)?;
         self.out.push(&packet, destination, txn.socket);
         kept.packet = packet;
         kept.destination = Some(destination);
@@ -208,7 +195,7 @@ impl Stack {
         let Some(branch) = quoted_request(&packet).map(|(branch, _)| branch.to_vec()) else {
             return;
         };
-        let cancel = self.open_client(packet, &branch, b"CANCEL", peer, socket, false, 0, now);
+        let cancel = self.open_client(packet, &branch, b"CANCEL", peer, socket, Role::default(), now);
         if let Some(txn) = self.table.get_mut(cancel) {
             txn.internal = true;
         }
@@ -221,6 +208,7 @@ impl Stack {
             return;
         };
         txn.peer = destination;
+        txn.parked = false;
         let effects = match &mut txn.machine {
             Machine::ClientInvite(m) => {
                 let (machine, effects) = ClientInvite::start(&timings, false);
@@ -241,27 +229,38 @@ impl Stack {
 
     /// ICMP said that nobody listens at an address; `quoted` is the start of the packet that met it.
     pub fn unreachable(&mut self, quoted: &[u8], now: Micros) {
-        let Some(id) =
-            quoted_request(quoted).and_then(|(branch, method)| self.find_client(branch, method))
+        let Some(id) = quoted_request(quoted).and_then(|(branch, method)| self.find_client(branch, method))
         else {
             return;
         };
         self.fail(id, now);
     }
 
-    /// A packet of this client transaction could not be sent.
+    /// From now on the transaction goes on when its peer cannot be reached.
+    pub fn set_patient(&mut self, id: TxnId) {
+        if let Some(txn) = self.table.get_mut(id) {
+            txn.patient = true;
+        }
+    }
+
+    /// A packet of this client transaction could not be delivered. Transactions of a forwarding transaction user stay: it
+    /// decides what to do with the request, and forgets them.
     pub fn fail(&mut self, id: TxnId, now: Micros) {
         let timings = self.timings;
-        let Some(txn) = self.table.get_mut(id) else {
+        let Some(txn) = self.table.get_mut(id) else { return };
+        if txn.patient || txn.parked {
             return;
-        };
+        }
+        if txn.context != 0 {
+            if matches!(txn.state_name(), "calling" | "trying") {
+                self.counters.transport_failures += 1;
+                self.ups.push_back(Up { txn: id, context: txn.context, news: News::Unreachable });
+            }
+            return;
+        }
         let effects = match &mut txn.machine {
-            Machine::ClientInvite(m) => {
-                m.handle(client_invite::Input::TransportError, &timings, false)
-            }
-            Machine::ClientOther(m) => {
-                m.handle(client_other::Input::TransportError, &timings, false)
-            }
+            Machine::ClientInvite(m) => m.handle(client_invite::Input::TransportError, &timings, false),
+            Machine::ClientOther(m) => m.handle(client_other::Input::TransportError, &timings, false),
             _ => return,
         };
         self.perform(id, &effects, now);

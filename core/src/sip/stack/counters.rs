@@ -44,11 +44,7 @@ impl Counters {
         .iter()
         .map(|(name, value)| ((*name).to_owned(), *value))
         .collect();
-        all.extend(
-            self.malformed_rules
-                .iter()
-                .map(|(rule, count)| (format!("malformed.{rule}"), *count)),
-        );
+        all.extend(self.malformed_rules.iter().map(|(rule, count)| (format!("malformed.{rule}"), *count)));
         all
     }
 }

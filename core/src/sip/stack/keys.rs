@@ -42,17 +42,7 @@ impl Keys {
             None => {
                 let cseq = request.core().cseq.to_be_bytes();
                 let from = request.from_tag().unwrap_or(b"");
-                self.hash(
-                    b'o',
-                    &[
-                        request.uri(),
-                        from,
-                        request.call_id(),
-                        &cseq,
-                        via.text,
-                        method,
-                    ],
-                )
+                self.hash(b'o', &[request.uri(), from, request.call_id(), &cseq, via.text, method])
             }
         }
     }
@@ -62,13 +52,7 @@ impl Keys {
     }
 
     /// Key under which a 2xx waits for its ACK: the dialog and the INVITE's CSeq, from the UAS's side.
-    pub fn acknowledgement(
-        &self,
-        call_id: &[u8],
-        local_tag: &[u8],
-        remote_tag: &[u8],
-        cseq: u32,
-    ) -> u64 {
+    pub fn acknowledgement(&self, call_id: &[u8], local_tag: &[u8], remote_tag: &[u8], cseq: u32) -> u64 {
         self.hash(b'a', &[call_id, local_tag, remote_tag, &cseq.to_be_bytes()])
     }
 
@@ -95,9 +79,7 @@ pub fn quoted_request(quoted: &[u8]) -> Option<(&[u8], &[u8])> {
         return None;
     }
     let at = memchr::memmem::find(quoted, b";branch=")? + 8;
-    let end = quoted[at..]
-        .iter()
-        .position(|&c| matches!(c, b';' | b'\r' | b',' | b' '))?;
+    let end = quoted[at..].iter().position(|&c| matches!(c, b';' | b'\r' | b',' | b' '))?;
     let method = if method == b"ACK" { b"INVITE" } else { method };
     Some((&quoted[at..at + end], method))
 }
@@ -105,10 +87,5 @@ pub fn quoted_request(quoted: &[u8]) -> Option<(&[u8], &[u8])> {
 /// (Call-ID, From tag, To tag, CSeq) of a message as the UAS sees them.
 pub fn acknowledgement_parts<'a>(message: &View<'a>) -> (&'a [u8], &'a [u8], &'a [u8], u32) {
     let call_id = message.header(HeaderId::CallId).unwrap_or(b"");
-    (
-        call_id,
-        message.from_tag().unwrap_or(b""),
-        message.to_tag().unwrap_or(b""),
-        message.core().cseq,
-    )
+    (call_id, message.from_tag().unwrap_or(b""), message.to_tag().unwrap_or(b""), message.core().cseq)
 }

@@ -23,11 +23,7 @@ pub struct Limiter {
 
 impl Limiter {
     pub fn new(rate: u32) -> Self {
-        Self {
-            rate,
-            window: 0,
-            sources: HashMap::new(),
-        }
+        Self { rate, window: 0, sources: HashMap::new() }
     }
 
     pub fn allow(&mut self, source: IpAddr, now: Micros) -> bool {
@@ -48,11 +44,7 @@ impl Limiter {
 /// A stateless answer to a request that could not be parsed, when its Via, From, To, Call-ID and CSeq can be found.
 ///
 /// Its lines are copied as they came; where it goes is decided by Via only, as for any response.
-pub fn answer(
-    data: &[u8],
-    error: &ParseError,
-    source: SocketAddr,
-) -> Option<(Vec<u8>, SocketAddr)> {
+pub fn answer(data: &[u8], error: &ParseError, source: SocketAddr) -> Option<(Vec<u8>, SocketAddr)> {
     let start = skip_lws(data, 0);
     let first_end = memchr::memchr(b'\n', &data[start..])? + start;
     let first = &data[start..first_end];
@@ -158,9 +150,7 @@ mod tests {
         let (answer_bytes, to) = answer(request.as_bytes(), &error, source).unwrap();
         let text = String::from_utf8(answer_bytes).unwrap();
         assert!(
-            text.starts_with(
-                "SIP/2.0 400 Bad Request\r\nVia: SIP/2.0/UDP 10.0.0.9:5062;branch=z9hG4bKx\r\n"
-            ),
+            text.starts_with("SIP/2.0 400 Bad Request\r\nVia: SIP/2.0/UDP 10.0.0.9:5062;branch=z9hG4bKx\r\n"),
             "{text}"
         );
         assert_eq!(to.to_string(), "10.0.0.9:5062");

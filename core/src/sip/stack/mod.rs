@@ -4,7 +4,7 @@
 //! The transaction users are the user agent (`agent`) and the proxy (`proxy`).
 
 pub mod build;
-mod client;
+pub mod client;
 pub mod counters;
 pub mod keys;
 pub mod malformed;
@@ -21,6 +21,7 @@ use keys::Keys;
 use output::Output;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::net::SocketAddr;
 use table::{Machine, Table, Txn, TxnId};
 
 /// What became of a received message.
@@ -61,6 +62,19 @@ pub struct Up {
     pub txn: TxnId,
     pub context: u64,
     pub news: News,
+}
+
+/// What a client transaction is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Role {
+    /// A user agent's: 2xx of several forks are told apart and their ACKs kept.
+    pub user_agent: bool,
+    /// Goes on when its peer cannot be reached.
+    pub patient: bool,
+    /// Waits for an address (see [`Stack::redirect`]).
+    pub parked: bool,
+    /// What the transaction user wants back in its news; 0: nothing.
+    pub context: u64,
 }
 
 /// The transaction is unknown, over, or in a state in which this cannot be done.
@@ -121,9 +135,9 @@ impl Stack {
     }
 
     /// Finds what a message belongs to and lets its transaction deal with it.
-    pub fn receive(&mut self, message: &View<'_>, now: Micros) -> Incoming {
+    pub fn receive(&mut self, message: &View<'_>, source: SocketAddr, now: Micros) -> Incoming {
         if message.is_request() {
-            self.receive_request(message, now)
+            self.receive_request(message, source, now)
         } else {
             self.receive_response(message, now)
         }
@@ -144,11 +158,7 @@ impl Stack {
             }
             if entry.timer == Timer::Extra {
                 let context = txn.context;
-                self.ups.push_back(Up {
-                    txn: entry.txn,
-                    context,
-                    news: News::Extra,
-                });
+                self.ups.push_back(Up { txn: entry.txn, context, news: News::Extra });
                 continue;
             }
             let timings = self.timings;
@@ -156,15 +166,11 @@ impl Stack {
                 Machine::ClientInvite(m) => {
                     m.handle(client_invite::Input::Fired(entry.timer), &timings, false)
                 }
-                Machine::ClientOther(m) => {
-                    m.handle(client_other::Input::Fired(entry.timer), &timings, false)
-                }
+                Machine::ClientOther(m) => m.handle(client_other::Input::Fired(entry.timer), &timings, false),
                 Machine::ServerInvite(m) => {
                     m.handle(server_invite::Input::Fired(entry.timer), &timings, false)
                 }
-                Machine::ServerOther(m) => {
-                    m.handle(server_other::Input::Fired(entry.timer), &timings, false)
-                }
+                Machine::ServerOther(m) => m.handle(server_other::Input::Fired(entry.timer), &timings, false),
             };
             if effects.has(Effect::Send) {
                 self.counters.retransmissions_out += 1;
@@ -190,11 +196,7 @@ impl Stack {
     }
 
     fn unindex(&mut self, id: TxnId, txn: &Txn) {
-        let index = if txn.is_client() {
-            &mut self.clients
-        } else {
-            &mut self.servers
-        };
+        let index = if txn.is_client() { &mut self.clients } else { &mut self.servers };
         if index.get(&txn.key) == Some(&id) {
             index.remove(&txn.key);
         }
@@ -212,7 +214,7 @@ impl Stack {
             };
             match effect {
                 Effect::Send => {
-                    if !txn.packet.is_empty() {
+                    if !txn.packet.is_empty() && !txn.parked {
                         self.out.push(&txn.packet, txn.peer, txn.socket);
                     }
                 }
@@ -261,11 +263,7 @@ impl Stack {
     fn report(&mut self, id: TxnId, news: News) {
         if let Some(txn) = self.table.get(id) {
             if !txn.internal {
-                self.ups.push_back(Up {
-                    txn: id,
-                    context: txn.context,
-                    news,
-                });
+                self.ups.push_back(Up { txn: id, context: txn.context, news });
             }
         }
     }

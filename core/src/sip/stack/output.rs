@@ -21,11 +21,7 @@ impl Output {
     pub fn push(&mut self, data: &[u8], destination: SocketAddr, socket: u8) {
         let start = self.arena.len();
         self.arena.extend_from_slice(data);
-        self.packets.push(Packet {
-            range: start..self.arena.len(),
-            destination,
-            socket,
-        });
+        self.packets.push(Packet { range: start..self.arena.len(), destination, socket });
     }
 
     pub fn clear(&mut self) {

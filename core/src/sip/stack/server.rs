@@ -12,7 +12,12 @@ use super::{Gone, Incoming, Stack};
 use std::net::SocketAddr;
 
 impl Stack {
-    pub(super) fn receive_request(&mut self, request: &View<'_>, now: Micros) -> Incoming {
+    pub(super) fn receive_request(
+        &mut self,
+        request: &View<'_>,
+        source: SocketAddr,
+        now: Micros,
+    ) -> Incoming {
         let Ok(via) = request.via() else {
             return Incoming::Absorbed;
         };
@@ -22,6 +27,8 @@ impl Stack {
             return self.receive_ack(request, known, now);
         }
         if let Some(id) = known {
+            // The copy may have come through another proxy: answers go where the newest came from.
+            self.set_peer(id, response_address(&via, source));
             self.repeat(id, now);
             return Incoming::Absorbed;
         }
@@ -63,8 +70,7 @@ impl Stack {
         let Machine::ServerInvite(machine) = &mut txn.machine else {
             return Incoming::Absorbed;
         };
-        let accepted_by_proxy =
-            !machine.user_agent && machine.state == server_invite::State::Accepted;
+        let accepted_by_proxy = !machine.user_agent && machine.state == server_invite::State::Accepted;
         let effects = machine.handle(server_invite::Input::Ack, &timings, false);
         if self.perform(id.unwrap_or(0), &effects, now) {
             return Incoming::Ack(id);
@@ -89,10 +95,7 @@ impl Stack {
         let Ok(via) = request.via() else { return 0 };
         let key = self.keys.server(request, &via, transaction_method(request));
         let (machine, effects) = if request.core().method == Method::Invite {
-            (
-                Machine::ServerInvite(ServerInvite::start(&self.timings, user_agent)),
-                super::Effects::default(),
-            )
+            (Machine::ServerInvite(ServerInvite::start(&self.timings, user_agent)), super::Effects::default())
         } else {
             let (machine, effects) = ServerOther::start(&self.timings);
             (Machine::ServerOther(machine), effects)
@@ -104,6 +107,8 @@ impl Stack {
             socket,
             user_agent,
             internal: false,
+            patient: false,
+            parked: false,
             packet: Vec::new(),
             spare: trying,
             acks: Vec::new(),
@@ -145,12 +150,8 @@ impl Stack {
         let txn = self.table.get_mut(id).ok_or(Gone)?;
         txn.packet = packet;
         let effects = match &mut txn.machine {
-            Machine::ServerInvite(m) => {
-                m.handle(server_invite::Input::Respond(class), &timings, false)
-            }
-            Machine::ServerOther(m) => {
-                m.handle(server_other::Input::Respond(class), &timings, false)
-            }
+            Machine::ServerInvite(m) => m.handle(server_invite::Input::Respond(class), &timings, false),
+            Machine::ServerOther(m) => m.handle(server_other::Input::Respond(class), &timings, false),
             _ => return Err(Gone),
         };
         if class != Class::Provisional || status > 100 {
@@ -186,10 +187,6 @@ impl Stack {
 
 /// Where responses to a request go (§18.2.2, RFC 3581): the address it came from; its port when asked for by rport.
 pub fn response_address(via: &ViaRef<'_>, source: SocketAddr) -> SocketAddr {
-    let port = if via.param(b"rport").is_some() {
-        source.port()
-    } else {
-        via.sent_port()
-    };
+    let port = if via.param(b"rport").is_some() { source.port() } else { via.sent_port() };
     SocketAddr::new(source.ip(), port)
 }

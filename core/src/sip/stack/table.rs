@@ -31,6 +31,10 @@ pub struct Txn {
     pub user_agent: bool,
     /// Made by the stack itself (CANCEL): nobody is told about it.
     pub internal: bool,
+    /// Goes on when its peer cannot be reached: a slot's next owner will take it.
+    pub patient: bool,
+    /// Has no address to send to yet.
+    pub parked: bool,
     /// Request of a client; last response of a server.
     pub packet: Vec<u8>,
     /// ACK of a failure (client INVITE); 100 Trying ready to go (server INVITE).
@@ -78,10 +82,7 @@ impl Txn {
     }
 
     pub fn is_client(&self) -> bool {
-        matches!(
-            self.machine,
-            Machine::ClientInvite(_) | Machine::ClientOther(_)
-        )
+        matches!(self.machine, Machine::ClientInvite(_) | Machine::ClientOther(_))
     }
 }
 
@@ -115,16 +116,12 @@ impl Table {
 
     pub fn get(&self, id: TxnId) -> Option<&Txn> {
         let slot = self.places.get(id as u32 as usize)?;
-        (u64::from(slot.0) == id >> 32)
-            .then_some(slot.1.as_deref())
-            .flatten()
+        (u64::from(slot.0) == id >> 32).then_some(slot.1.as_deref()).flatten()
     }
 
     pub fn get_mut(&mut self, id: TxnId) -> Option<&mut Txn> {
         let slot = self.places.get_mut(id as u32 as usize)?;
-        (u64::from(slot.0) == id >> 32)
-            .then_some(slot.1.as_deref_mut())
-            .flatten()
+        (u64::from(slot.0) == id >> 32).then_some(slot.1.as_deref_mut()).flatten()
     }
 
     pub fn remove(&mut self, id: TxnId) -> Option<Box<Txn>> {

@@ -30,10 +30,7 @@ pub struct ClientInvite {
 
 impl ClientInvite {
     pub fn start(timings: &Timings, reliable: bool) -> (Self, Effects) {
-        let machine = Self {
-            state: State::Calling,
-            interval: timings.t1,
-        };
+        let machine = Self { state: State::Calling, interval: timings.t1 };
         let deadline = Arm(Timer::Deadline, timings.patience());
         let effects = if reliable {
             Effects::of(&[Send, deadline])
@@ -53,9 +50,7 @@ impl ClientInvite {
             }
             (Calling | Proceeding, Input::Fired(Timer::Deadline)) => Effects::of(&[TimedOut, End]),
             (Calling, Input::TransportError) => Effects::of(&[Failed, End]),
-            (Proceeding, Input::CancelSent) => {
-                Effects::of(&[Arm(Timer::Deadline, timings.patience())])
-            }
+            (Proceeding, Input::CancelSent) => Effects::of(&[Arm(Timer::Deadline, timings.patience())]),
             (Calling, Input::Response(Class::Provisional)) => {
                 self.state = Proceeding;
                 Effects::of(&[Deliver, quiet[0], quiet[1]])
@@ -63,25 +58,14 @@ impl ClientInvite {
             (Proceeding, Input::Response(Class::Provisional)) => Effects::of(&[Deliver]),
             (Calling | Proceeding, Input::Response(Class::Success)) => {
                 self.state = Accepted;
-                Effects::of(&[
-                    Deliver,
-                    quiet[0],
-                    quiet[1],
-                    Arm(Timer::Linger, timings.patience()),
-                ])
+                Effects::of(&[Deliver, quiet[0], quiet[1], Arm(Timer::Linger, timings.patience())])
             }
             (Calling | Proceeding, Input::Response(Class::Failure)) => {
                 self.state = Completed;
                 if reliable {
                     Effects::of(&[Ack, Deliver, End])
                 } else {
-                    Effects::of(&[
-                        Ack,
-                        Deliver,
-                        quiet[0],
-                        quiet[1],
-                        Arm(Timer::Linger, timings.patience()),
-                    ])
+                    Effects::of(&[Ack, Deliver, quiet[0], quiet[1], Arm(Timer::Linger, timings.patience())])
                 }
             }
             (Completed, Input::Response(Class::Failure)) => Effects::of(&[Ack]),
@@ -96,17 +80,10 @@ impl ClientInvite {
 mod tests {
     use super::*;
 
-    const T: Timings = Timings {
-        t1: 500_000,
-        t2: 4_000_000,
-        t4: 5_000_000,
-    };
+    const T: Timings = Timings { t1: 500_000, t2: 4_000_000, t4: 5_000_000 };
 
     fn at(state: State) -> ClientInvite {
-        ClientInvite {
-            state,
-            interval: T.t1,
-        }
+        ClientInvite { state, interval: T.t1 }
     }
 
     #[test]
@@ -128,62 +105,17 @@ mod tests {
             CancelSent,
         ];
         let legal: Vec<(State, Input, State, Vec<super::super::Effect>)> = vec![
-            (
-                Calling,
-                Response(Provisional),
-                Proceeding,
-                vec![Deliver, quiet[0], quiet[1]],
-            ),
-            (
-                Calling,
-                Response(Success),
-                Accepted,
-                vec![Deliver, quiet[0], quiet[1], linger],
-            ),
-            (
-                Calling,
-                Response(Failure),
-                Completed,
-                vec![Ack, Deliver, quiet[0], quiet[1], linger],
-            ),
-            (
-                Calling,
-                Fired(Timer::Retransmit),
-                Calling,
-                vec![Send, Arm(Timer::Retransmit, 1_000_000)],
-            ),
-            (
-                Calling,
-                Fired(Timer::Deadline),
-                Calling,
-                vec![TimedOut, End],
-            ),
+            (Calling, Response(Provisional), Proceeding, vec![Deliver, quiet[0], quiet[1]]),
+            (Calling, Response(Success), Accepted, vec![Deliver, quiet[0], quiet[1], linger]),
+            (Calling, Response(Failure), Completed, vec![Ack, Deliver, quiet[0], quiet[1], linger]),
+            (Calling, Fired(Timer::Retransmit), Calling, vec![Send, Arm(Timer::Retransmit, 1_000_000)]),
+            (Calling, Fired(Timer::Deadline), Calling, vec![TimedOut, End]),
             (Calling, TransportError, Calling, vec![Failed, End]),
             (Proceeding, Response(Provisional), Proceeding, vec![Deliver]),
-            (
-                Proceeding,
-                Response(Success),
-                Accepted,
-                vec![Deliver, quiet[0], quiet[1], linger],
-            ),
-            (
-                Proceeding,
-                Response(Failure),
-                Completed,
-                vec![Ack, Deliver, quiet[0], quiet[1], linger],
-            ),
-            (
-                Proceeding,
-                Fired(Timer::Deadline),
-                Proceeding,
-                vec![TimedOut, End],
-            ),
-            (
-                Proceeding,
-                CancelSent,
-                Proceeding,
-                vec![Arm(Timer::Deadline, 32_000_000)],
-            ),
+            (Proceeding, Response(Success), Accepted, vec![Deliver, quiet[0], quiet[1], linger]),
+            (Proceeding, Response(Failure), Completed, vec![Ack, Deliver, quiet[0], quiet[1], linger]),
+            (Proceeding, Fired(Timer::Deadline), Proceeding, vec![TimedOut, End]),
+            (Proceeding, CancelSent, Proceeding, vec![Arm(Timer::Deadline, 32_000_000)]),
             (Completed, Response(Failure), Completed, vec![Ack]),
             (Completed, Fired(Timer::Linger), Completed, vec![End]),
             (Accepted, Response(Success), Accepted, vec![Deliver]),
@@ -219,27 +151,17 @@ mod tests {
             sends += 1;
             next = effects
                 .iter()
-                .find_map(|e| {
-                    if let Arm(Timer::Retransmit, d) = e {
-                        Some(d)
-                    } else {
-                        None
-                    }
-                })
+                .find_map(|e| if let Arm(Timer::Retransmit, d) = e { Some(d) } else { None })
                 .unwrap();
         }
         assert_eq!(sends, 7);
-        assert!(machine
-            .handle(Input::Fired(Timer::Deadline), &T, false)
-            .has(TimedOut));
+        assert!(machine.handle(Input::Fired(Timer::Deadline), &T, false).has(TimedOut));
     }
 
     #[test]
     fn reliable_transport_neither_repeats_nor_lingers_after_a_failure() {
         let (mut machine, start) = ClientInvite::start(&T, true);
         assert!(!start.has(Arm(Timer::Retransmit, T.t1)));
-        assert!(machine
-            .handle(Input::Response(Class::Failure), &T, true)
-            .has(End));
+        assert!(machine.handle(Input::Response(Class::Failure), &T, true).has(End));
     }
 }

@@ -25,10 +25,7 @@ pub struct ClientOther {
 
 impl ClientOther {
     pub fn start(timings: &Timings, reliable: bool) -> (Self, Effects) {
-        let machine = Self {
-            state: State::Trying,
-            interval: timings.t1,
-        };
+        let machine = Self { state: State::Trying, interval: timings.t1 };
         let deadline = Arm(Timer::Deadline, timings.patience());
         let effects = if reliable {
             Effects::of(&[Send, deadline])
@@ -72,23 +69,15 @@ impl ClientOther {
 mod tests {
     use super::*;
 
-    const T: Timings = Timings {
-        t1: 500_000,
-        t2: 4_000_000,
-        t4: 5_000_000,
-    };
+    const T: Timings = Timings { t1: 500_000, t2: 4_000_000, t4: 5_000_000 };
 
     #[test]
     fn every_pair() {
         use Class::{Failure, Provisional, Success};
         use Input::{Fired, Response, TransportError};
         use State::{Completed, Proceeding, Trying};
-        let done = vec![
-            Deliver,
-            Disarm(Timer::Retransmit),
-            Disarm(Timer::Deadline),
-            Arm(Timer::Linger, 5_000_000),
-        ];
+        let done =
+            vec![Deliver, Disarm(Timer::Retransmit), Disarm(Timer::Deadline), Arm(Timer::Linger, 5_000_000)];
         let inputs = [
             Response(Provisional),
             Response(Success),
@@ -100,18 +89,8 @@ mod tests {
             TransportError,
         ];
         let mut legal = vec![
-            (
-                Trying,
-                Fired(Timer::Retransmit),
-                Trying,
-                vec![Send, Arm(Timer::Retransmit, 1_000_000)],
-            ),
-            (
-                Proceeding,
-                Fired(Timer::Retransmit),
-                Proceeding,
-                vec![Send, Arm(Timer::Retransmit, 4_000_000)],
-            ),
+            (Trying, Fired(Timer::Retransmit), Trying, vec![Send, Arm(Timer::Retransmit, 1_000_000)]),
+            (Proceeding, Fired(Timer::Retransmit), Proceeding, vec![Send, Arm(Timer::Retransmit, 4_000_000)]),
             (Completed, Fired(Timer::Linger), Completed, vec![End]),
         ];
         for state in [Trying, Proceeding] {
@@ -123,10 +102,7 @@ mod tests {
         }
         for state in [Trying, Proceeding, Completed] {
             for input in inputs {
-                let mut machine = ClientOther {
-                    state,
-                    interval: T.t1,
-                };
+                let mut machine = ClientOther { state, interval: T.t1 };
                 let effects = machine.handle(input, &T, false);
                 match legal.iter().find(|row| row.0 == state && row.1 == input) {
                     Some(row) => {
@@ -152,13 +128,7 @@ mod tests {
             sends += 1;
             next = effects
                 .iter()
-                .find_map(|e| {
-                    if let Arm(Timer::Retransmit, d) = e {
-                        Some(d)
-                    } else {
-                        None
-                    }
-                })
+                .find_map(|e| if let Arm(Timer::Retransmit, d) = e { Some(d) } else { None })
                 .unwrap();
             assert!(next <= T.t2);
         }

@@ -28,11 +28,7 @@ pub struct Timings {
 
 impl Default for Timings {
     fn default() -> Self {
-        Self {
-            t1: SECOND / 2,
-            t2: 4 * SECOND,
-            t4: 5 * SECOND,
-        }
+        Self { t1: SECOND / 2, t2: 4 * SECOND, t4: 5 * SECOND }
     }
 }
 

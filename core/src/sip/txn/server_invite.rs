@@ -34,12 +34,7 @@ pub struct ServerInvite {
 
 impl ServerInvite {
     pub fn start(timings: &Timings, user_agent: bool) -> Self {
-        Self {
-            state: State::Proceeding,
-            user_agent,
-            acknowledged: false,
-            interval: timings.t1,
-        }
+        Self { state: State::Proceeding, user_agent, acknowledged: false, interval: timings.t1 }
     }
 
     /// Whether a response of this class may be sent now.
@@ -51,9 +46,7 @@ impl ServerInvite {
     pub fn handle(&mut self, input: Input, timings: &Timings, reliable: bool) -> Effects {
         use State::{Accepted, Completed, Confirmed, Proceeding};
         match (self.state, input) {
-            (Proceeding, Input::Request | Input::Respond(Class::Provisional)) => {
-                Effects::of(&[Send])
-            }
+            (Proceeding, Input::Request | Input::Respond(Class::Provisional)) => Effects::of(&[Send]),
             (Proceeding, Input::Respond(Class::Success)) => {
                 self.state = Accepted;
                 let linger = Arm(Timer::Linger, timings.patience());
@@ -104,19 +97,10 @@ impl ServerInvite {
 mod tests {
     use super::*;
 
-    const T: Timings = Timings {
-        t1: 500_000,
-        t2: 4_000_000,
-        t4: 5_000_000,
-    };
+    const T: Timings = Timings { t1: 500_000, t2: 4_000_000, t4: 5_000_000 };
 
     fn at(state: State, user_agent: bool) -> ServerInvite {
-        ServerInvite {
-            state,
-            user_agent,
-            acknowledged: false,
-            interval: T.t1,
-        }
+        ServerInvite { state, user_agent, acknowledged: false, interval: T.t1 }
     }
 
     #[test]
@@ -149,45 +133,21 @@ mod tests {
                     vec![Send, retransmit, Arm(Timer::Deadline, 32_000_000)],
                 ),
                 (Completed, Request, Completed, vec![Send]),
-                (
-                    Completed,
-                    Fired(Timer::Retransmit),
-                    Completed,
-                    again.clone(),
-                ),
+                (Completed, Fired(Timer::Retransmit), Completed, again.clone()),
                 (Completed, Fired(Timer::Deadline), Completed, vec![End]),
                 (
                     Completed,
                     Ack,
                     Confirmed,
-                    vec![
-                        Disarm(Timer::Retransmit),
-                        Disarm(Timer::Deadline),
-                        Arm(Timer::Linger, 5_000_000),
-                    ],
+                    vec![Disarm(Timer::Retransmit), Disarm(Timer::Deadline), Arm(Timer::Linger, 5_000_000)],
                 ),
                 (Confirmed, Fired(Timer::Linger), Confirmed, vec![End]),
                 (Accepted, Fired(Timer::Retransmit), Accepted, again.clone()),
             ];
             if user_agent {
-                legal.push((
-                    Proceeding,
-                    Respond(Success),
-                    Accepted,
-                    vec![Send, retransmit, linger],
-                ));
-                legal.push((
-                    Accepted,
-                    Ack,
-                    Accepted,
-                    vec![Deliver, Disarm(Timer::Retransmit)],
-                ));
-                legal.push((
-                    Accepted,
-                    Fired(Timer::Linger),
-                    Accepted,
-                    vec![TimedOut, End],
-                ));
+                legal.push((Proceeding, Respond(Success), Accepted, vec![Send, retransmit, linger]));
+                legal.push((Accepted, Ack, Accepted, vec![Deliver, Disarm(Timer::Retransmit)]));
+                legal.push((Accepted, Fired(Timer::Linger), Accepted, vec![TimedOut, End]));
             } else {
                 legal.push((Proceeding, Respond(Success), Accepted, vec![Send, linger]));
                 legal.push((Accepted, Respond(Success), Accepted, vec![Send]));
@@ -199,19 +159,11 @@ mod tests {
                     let effects = machine.handle(input, &T, false);
                     match legal.iter().find(|row| row.0 == state && row.1 == input) {
                         Some(row) => {
-                            assert_eq!(
-                                effects,
-                                Effects::of(&row.3),
-                                "{user_agent} {state:?} {input:?}"
-                            );
+                            assert_eq!(effects, Effects::of(&row.3), "{user_agent} {state:?} {input:?}");
                             assert_eq!(machine.state, row.2);
                         }
                         None => {
-                            assert_eq!(
-                                effects,
-                                Effects::default(),
-                                "{user_agent} {state:?} {input:?}"
-                            );
+                            assert_eq!(effects, Effects::default(), "{user_agent} {state:?} {input:?}");
                             assert_eq!(machine, at(state, user_agent));
                         }
                     }
@@ -224,15 +176,10 @@ mod tests {
     fn a_2xx_is_repeated_until_ack_and_the_second_ack_is_absorbed() {
         let mut machine = ServerInvite::start(&T, true);
         machine.handle(Input::Respond(Class::Success), &T, false);
-        assert!(machine
-            .handle(Input::Fired(Timer::Retransmit), &T, false)
-            .has(Send));
+        assert!(machine.handle(Input::Fired(Timer::Retransmit), &T, false).has(Send));
         assert!(machine.handle(Input::Ack, &T, false).has(Deliver));
         assert_eq!(machine.handle(Input::Ack, &T, false), Effects::default());
-        assert_eq!(
-            machine.handle(Input::Fired(Timer::Linger), &T, false),
-            Effects::of(&[End])
-        );
+        assert_eq!(machine.handle(Input::Fired(Timer::Linger), &T, false), Effects::of(&[End]));
     }
 
     #[test]

@@ -26,12 +26,7 @@ pub struct ServerOther {
 impl ServerOther {
     /// The deadline is ours: a client gives up after 64*T1, so later answers are useless (RFC 4320 §4.2).
     pub fn start(timings: &Timings) -> (Self, Effects) {
-        (
-            Self {
-                state: State::Trying,
-            },
-            Effects::of(&[Arm(Timer::Deadline, timings.patience())]),
-        )
+        (Self { state: State::Trying }, Effects::of(&[Arm(Timer::Deadline, timings.patience())]))
     }
 
     pub fn may_respond(&self) -> bool {
@@ -50,11 +45,7 @@ impl ServerOther {
                 if reliable {
                     return Effects::of(&[Send, End]);
                 }
-                Effects::of(&[
-                    Send,
-                    Disarm(Timer::Deadline),
-                    Arm(Timer::Linger, timings.patience()),
-                ])
+                Effects::of(&[Send, Disarm(Timer::Deadline), Arm(Timer::Linger, timings.patience())])
             }
             (Proceeding | Completed, Input::Request) => Effects::of(&[Send]),
             (Trying | Proceeding, Input::Fired(Timer::Deadline)) => Effects::of(&[TimedOut, End]),
@@ -68,22 +59,14 @@ impl ServerOther {
 mod tests {
     use super::*;
 
-    const T: Timings = Timings {
-        t1: 500_000,
-        t2: 4_000_000,
-        t4: 5_000_000,
-    };
+    const T: Timings = Timings { t1: 500_000, t2: 4_000_000, t4: 5_000_000 };
 
     #[test]
     fn every_pair() {
         use Class::{Failure, Provisional, Success};
         use Input::{Fired, Request, Respond};
         use State::{Completed, Proceeding, Trying};
-        let done = vec![
-            Send,
-            Disarm(Timer::Deadline),
-            Arm(Timer::Linger, 32_000_000),
-        ];
+        let done = vec![Send, Disarm(Timer::Deadline), Arm(Timer::Linger, 32_000_000)];
         let inputs = [
             Request,
             Respond(Provisional),

@@ -44,12 +44,7 @@ impl Wheel {
     }
 
     pub fn arm(&mut self, txn: u64, timer: Timer, generation: u32, due: Micros) {
-        self.put(Entry {
-            txn,
-            timer,
-            generation,
-            due,
-        });
+        self.put(Entry { txn, timer, generation, due });
     }
 
     fn put(&mut self, entry: Entry) {
