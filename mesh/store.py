@@ -2,152 +2,304 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+import asyncio
+import contextlib
+import hashlib
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
 
 import redis.asyncio
+import redis.exceptions
+import structlog
+from voice.error.v1.reason_pb2 import Reason
 
-from mesh.etcd import Etcd
-from mesh.slots import SlotKey
+from mesh.allocation import Slot as SlotKey
+from mesh.errors import DomainError
+from mesh.fence import (
+    MAX_ARGUMENTS,
+    MAX_OPERATIONS,
+    OFFSETS,
+    SCRIPT,
+    Operation,
+    Value,
+    add_members,
+    append,
+    expire,
+    offset,
+    put,
+    put_fields,
+    remove,
+    remove_fields,
+    remove_members,
+    trim,
+)
+from mesh.pairing import StoreMismatch, check_pairing
+from mesh.redis_line import Answer, RedisLine, StoreUnavailable
 
-Value = bytes | str | int
+__all__ = [
+    "FencedStore",
+    "Operation",
+    "SequenceGap",
+    "StaleEpoch",
+    "StoreMismatch",
+    "StoreUnavailable",
+    "Value",
+    "add_members",
+    "append",
+    "check_pairing",
+    "expire",
+    "offset",
+    "put",
+    "put_fields",
+    "remove",
+    "remove_fields",
+    "remove_members",
+    "trim",
+]
 
+BUDGET_S = 0.25
+"""How long a call may wait for its write before it goes on unprotected, seconds (design §6)."""
+READ_S = 2.0
+"""How long a read, or raising a fence, may take when nothing else is said, seconds."""
+PROBE_S = 0.5
+"""Between looks at which primary answers, seconds."""
+_SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
-class StoreError(Exception):
-    """Base of what the store raises."""
-
-
-class StaleEpoch(StoreError):
-    """The slot has a higher fence than the epoch given: another node owns it. Has `slot`, `epoch`,
-    `fence`."""
-
-
-class SequenceGap(StoreError):
-    """`append` would leave a gap. Has `key`, `seq` and `last` (the stream's last sequence number)."""
-
-
-class StoreUnavailable(StoreError):
-    """Redis did not answer within the budget; whether a write took place is unknown (every operation is
-    safe to repeat)."""
-
-
-class StoreMismatch(StoreError):
-    """etcd and Redis do not belong together; the text says what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One operation of a fenced write on the key `{<service>:<slot>}:<key>`. All are safe to repeat."""
-
-    name: str
-    key: str
-    args: tuple[Value, ...] = ()
-
-
-def put(key: str, value: Value, *, ttl_ms: int | None = None) -> Operation:
-    """SET, expiring after `ttl_ms` milliseconds when given."""
-    raise NotImplementedError
-
-
-def remove(key: str) -> Operation:
-    """DEL."""
-    raise NotImplementedError
-
-
-def put_fields(key: str, fields: Mapping[str, Value]) -> Operation:
-    """HSET of at least one field."""
-    raise NotImplementedError
-
-
-def remove_fields(key: str, *fields: str) -> Operation:
-    """HDEL."""
-    raise NotImplementedError
-
-
-def append(key: str, seq: int, fields: Mapping[str, Value]) -> Operation:
-    """XADD with id `<seq>-0`, guarded: a seq the stream has already is acknowledged and not added again,
-    one that would leave a gap refuses the whole write (SequenceGap)."""
-    raise NotImplementedError
+log = structlog.get_logger("mesh.store")
 
 
-def expire(key: str, ttl_ms: int) -> Operation:
-    """PEXPIRE."""
-    raise NotImplementedError
+class StaleEpoch(DomainError):
+    """The slot has a higher fence than the epoch given: another node owns it."""
+
+    def __init__(self, slot: SlotKey, epoch: int, fence: int) -> None:
+        super().__init__(
+            Reason.REASON_STALE_EPOCH,
+            f"slot {slot}: epoch {epoch} is below the fence {fence}",
+            slot=slot,
+            epoch=epoch,
+            fence=fence,
+        )
+        self.slot, self.epoch, self.fence = slot, epoch, fence
 
 
-def offset(stream: str, position: str) -> Operation:
-    """Keeps how far `stream` has been consumed, in the same write as the state that the consumption made."""
-    raise NotImplementedError
+class SequenceGap(DomainError):
+    """`append` would leave a gap after `last`, the stream's last sequence number."""
+
+    def __init__(self, key: str, seq: int, last: int) -> None:
+        super().__init__(
+            Reason.REASON_SEQUENCE_GAP,
+            f"stream {key}: {seq} does not follow {last}",
+            key=key,
+            seq=seq,
+            last=last,
+        )
+        self.key, self.seq, self.last = key, seq, last
 
 
 class FencedStore:
-    """The slots of one family of one service in Redis."""
+    """The slots of one family of one service in Redis: keys `{<service>:<slot>}:<key>`."""
 
     def __init__(
-        self, client: redis.asyncio.Redis, service: str, family: str, *, budget_s: float = 0.25
+        self, client: redis.asyncio.Redis, service: str, family: str, *, budget_s: float = BUDGET_S
     ) -> None:
-        """`budget_s`: how long a write or read may take before StoreUnavailable, seconds."""
-        raise NotImplementedError
+        """`client` says how Redis is reached; the store has one connection of its own. `budget_s`: how long
+        a write may take before StoreUnavailable, seconds."""
+        self.service, self.family, self.budget_s = service, family, budget_s
+        self._line = RedisLine(client, self._connected)
+        self._writer = secrets.token_hex(4)
+        self._raised: dict[SlotKey, int] = {}
+        self._primary = ""
+        self._stale = False
+        self._changed: list[Callable[[], Awaitable[None]]] = []
+        self._unprotected: list[Callable[[SlotKey], None]] = []
+        self._probe: asyncio.Task[None] | None = None
+        self._look = asyncio.Event()
 
     async def start(self) -> None:
-        """Loads the scripts and begins to watch which primary answers."""
-        raise NotImplementedError
+        """Begins to send, and to watch which primary answers."""
+        self._line.start()
+        self._probe = asyncio.create_task(self._watch_primary(), name=f"redis primary of {self.service}")
 
     async def stop(self) -> None:
         """Ends; writes still waiting raise StoreUnavailable."""
-        raise NotImplementedError
+        if self._probe is not None:
+            self._probe.cancel()
+            await asyncio.gather(self._probe, return_exceptions=True)
+        await self._line.stop()
 
-    async def raise_fence(self, slot: SlotKey, epoch: int, *, timeout: float | None = None) -> None:
+    @property
+    def depth(self) -> int:
+        """Commands waiting or under way, at most 20,000: for the queue gauge."""
+        return self._line.depth
+
+    # -- writing ---------------------------------------------------------------------------------------------
+
+    async def raise_fence(self, slot: SlotKey, epoch: int, *, timeout: float = READ_S) -> None:
         """From now on nothing with a lower epoch is written to the slot. First thing in `acquire`, before
         reading. Raises StaleEpoch when the fence is higher already."""
-        raise NotImplementedError
+        await self._fenced(slot, epoch, (), timeout)
 
     async def write(
         self, slot: SlotKey, epoch: int, operations: Sequence[Operation], *, timeout: float | None = None
     ) -> list[Value | None]:
-        """All the operations or, when the epoch is stale or a guard fails, none. Writes of one turn of the
-        loop go out together; writes of one slot take place in the order they were called. Raises
-        StaleEpoch, SequenceGap, StoreUnavailable."""
-        raise NotImplementedError
+        """All the operations or, when the epoch is stale or a stream would have a gap, none; gives their
+        answers.
 
-    async def prove(self, slot: SlotKey, epoch: int) -> None:
+        Writes of one turn of the loop go out together. Writes to a slot take place in the order they were
+        called; one that was given up (StoreUnavailable) takes place before the later ones or not at all. Raises
+        StaleEpoch, SequenceGap, StoreUnavailable.
+        """
+        raised = self._raised.get(slot)
+        try:
+            fence, answers = await self._fenced(slot, epoch, operations, timeout or self.budget_s)
+        except StoreUnavailable:
+            self._stale = True
+            for callback in self._unprotected:
+                callback(slot)
+            raise
+        if fence < epoch and raised == epoch:
+            log.error("fence was lost", service=self.service, slot=slot, epoch=epoch, found=fence)
+            self._stale = True
+            self._look.set()
+        return answers
+
+    async def prove(self, slot: SlotKey, epoch: int, *, timeout: float | None = None) -> None:
         """A fenced write of nothing: returns when this node provably still owned the slot. For effects past
         the lease deadline. Raises StaleEpoch, StoreUnavailable."""
-        raise NotImplementedError
+        await self.write(slot, epoch, (), timeout=timeout)
 
-    async def read(self, slot: SlotKey, key: str) -> bytes | None:
+    # -- reading ---------------------------------------------------------------------------------------------
+
+    async def read(self, slot: SlotKey, key: str, *, timeout: float = READ_S) -> bytes | None:
         """GET."""
-        raise NotImplementedError
+        answer: bytes | None = await self._line.ask("GET", self._key(slot, key), timeout=timeout)
+        return answer
 
-    async def read_fields(self, slot: SlotKey, key: str) -> dict[str, bytes]:
+    async def read_fields(self, slot: SlotKey, key: str, *, timeout: float = READ_S) -> dict[str, bytes]:
         """HGETALL."""
-        raise NotImplementedError
+        return _fields(await self._line.ask("HGETALL", self._key(slot, key), timeout=timeout))
+
+    async def read_field(
+        self, slot: SlotKey, key: str, field: str, *, timeout: float = READ_S
+    ) -> bytes | None:
+        """HGET."""
+        answer: bytes | None = await self._line.ask("HGET", self._key(slot, key), field, timeout=timeout)
+        return answer
+
+    async def read_members(self, slot: SlotKey, key: str, *, timeout: float = READ_S) -> set[bytes]:
+        """SMEMBERS."""
+        return set(await self._line.ask("SMEMBERS", self._key(slot, key), timeout=timeout))
 
     async def read_stream(
-        self, slot: SlotKey, key: str, after_seq: int = 0, limit: int = 1000
+        self, slot: SlotKey, key: str, after_seq: int = 0, limit: int = 1000, *, timeout: float = READ_S
     ) -> list[tuple[int, dict[str, bytes]]]:
-        """Entries of an appended stream after a sequence number, oldest first."""
-        raise NotImplementedError
+        """Entries of an appended stream after a sequence number, oldest first, at most `limit`."""
+        start = f"{after_seq + 1}-0"
+        answer = await self._line.ask(
+            "XRANGE", self._key(slot, key), start, "+", "COUNT", limit, timeout=timeout
+        )
+        return [(int(entry.partition(b"-")[0]), _fields(fields)) for entry, fields in answer]
 
-    async def read_offset(self, slot: SlotKey, stream: str) -> str | None:
+    async def read_offset(self, slot: SlotKey, stream: str, *, timeout: float = READ_S) -> str | None:
         """Position kept by `offset`."""
-        raise NotImplementedError
+        found = await self.read_field(slot, OFFSETS, stream, timeout=timeout)
+        return found.decode() if found is not None else None
+
+    # -- hooks -----------------------------------------------------------------------------------------------
 
     def on_primary_change(self, callback: Callable[[], Awaitable[None]]) -> None:
-        """`callback` is awaited after Redis has come back or another primary answers: raise the fences
-        again and rewrite what lives."""
-        raise NotImplementedError
+        """`callback` is awaited when Redis has come back after writes were given up, has forgotten a fence,
+        or another primary answers: raise the fences again and rewrite what lives. When it raises, it is
+        called again."""
+        self._changed.append(callback)
 
     def on_unprotected(self, callback: Callable[[SlotKey], None]) -> None:
-        """`callback(slot)` is called for each write that missed the budget."""
-        raise NotImplementedError
+        """`callback(slot)` is called for each write that missed its budget."""
+        self._unprotected.append(callback)
+
+    # -- plumbing --------------------------------------------------------------------------------------------
+
+    def _key(self, slot: SlotKey, key: str) -> str:
+        return f"{{{self.service}:{slot}}}:{key}"
+
+    async def _fenced(
+        self, slot: SlotKey, epoch: int, operations: Sequence[Operation], timeout: float
+    ) -> tuple[int, list[Value | None]]:
+        """Gives the fence found and the operations' answers."""
+        keys, arguments = self._parts(slot, epoch, operations)
+        numbers: list[Value] = [len(keys), *keys, epoch, self._writer]
+        try:
+            answer = await self._line.ask_with(
+                lambda line: ["EVALSHA", _SHA, *numbers, line, *arguments], timeout
+            )
+        except redis.exceptions.NoScriptError:  # SCRIPT FLUSH
+            answer = await self._line.ask_with(
+                lambda line: ["EVAL", SCRIPT, *numbers, line, *arguments], timeout
+            )
+        verdict = answer[0]
+        if verdict == b"STALE":
+            raise StaleEpoch(slot, epoch, answer[1])
+        if verdict == b"LATE":
+            raise StoreUnavailable(f"written on connection {answer[1]} of this store before")
+        if verdict == b"GAP":
+            refused = operations[answer[1]]
+            raise SequenceGap(self._key(slot, refused.key), int(refused.args[0]), answer[2])
+        self._raised[slot] = epoch
+        return answer[1], answer[2:]
+
+    def _parts(
+        self, slot: SlotKey, epoch: int, operations: Sequence[Operation]
+    ) -> tuple[list[str], list[Value]]:
+        """Keys and arguments of the script."""
+        if not 0 < epoch < 1 << 53:
+            raise ValueError(f"epoch {epoch}: must be 1 to 2^53 - 1")
+        if len(operations) > MAX_OPERATIONS:
+            raise ValueError(f"operations: at most {MAX_OPERATIONS} a write")
+        prefix = f"{{{self.service}:{slot}}}:"
+        keys, arguments = [prefix + "fence"], list[Value]()
+        for operation in operations:
+            if len(operation.args) > MAX_ARGUMENTS:
+                raise ValueError(f"{operation.name} {operation.key}: at most {MAX_ARGUMENTS} arguments")
+            keys.append(prefix + operation.key)
+            arguments += (operation.name, len(operation.args), *operation.args)
+        return keys, arguments
+
+    async def _connected(self, ask: Callable[..., Awaitable[Answer]]) -> None:
+        await ask("SCRIPT", "LOAD", SCRIPT)
+
+    async def _watch_primary(self) -> None:
+        while True:
+            with contextlib.suppress(StoreUnavailable):  # writes that were given up say so themselves
+                await self._look_at_primary()
+            self._look.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PROBE_S):
+                    await self._look.wait()
+
+    async def _look_at_primary(self) -> None:
+        primary = _primary(await self._line.ask("INFO", "replication", timeout=PROBE_S))
+        if (self._primary and primary != self._primary) or self._stale:
+            log.warning("redis may have forgotten writes", service=self.service, primary=primary)
+            self._stale = not await self._tell_changed()
+        self._primary = primary
+
+    async def _tell_changed(self) -> bool:
+        self._stale = False
+        for callback in self._changed:
+            try:
+                await callback()
+            except Exception:
+                log.exception("state was not rewritten", service=self.service)
+                return False
+        return not self._stale
 
 
-async def check_pairing(etcd: Etcd, client: redis.asyncio.Redis) -> str:
-    """Sees that this etcd and this Redis belong together, and marks them so when both are new; gives the
-    store id.
+def _primary(info: bytes) -> str:
+    """The replication id of a primary: another one after a restart or a promotion."""
+    lines = dict(line.partition(":")[::2] for line in bytes(info).decode().splitlines())
+    return lines.get("master_replid", "")
 
-    Raises StoreMismatch with instructions when etcd is new (or another) and Redis is not: its fences would
-    refuse every write, since a new etcd counts revisions from 1.
-    """
-    raise NotImplementedError
+
+def _fields(answer: Answer) -> dict[str, bytes]:
+    pairs = answer.items() if isinstance(answer, dict) else zip(answer[::2], answer[1::2], strict=True)
+    return {name.decode(): value for name, value in pairs}
