@@ -68,7 +68,7 @@ class Rq:
         for publisher in self._publishers.values():
             await publisher.flush(FLUSH_S)
             await publisher.close()
-        for reader in self._readers:
+        for reader in list(self._readers):
             await reader.close()
         await self._queues.close()
         self._nodes.stop()
@@ -91,7 +91,7 @@ class Rq:
     ) -> SlotReader:
         """A reader of slots, none at first. `tenant`: only events of this tenant. `limit`: events held for the
         consumer (a batch more may be); beyond that the nodes are made to wait."""
-        reader = SlotReader(self._nodes, family, tenant, limit, self._metrics)
+        reader = SlotReader(self._nodes, family, tenant, limit, self._metrics, self._readers.remove)
         self._readers.append(reader)
         return reader
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from voice.redis_queue.v1.queue_service_pb2 import SlotBatch, StreamFamily
@@ -52,12 +52,14 @@ class SlotReader:
         tenant: str,
         limit: int,
         metrics: ClientMetrics,
+        gone: Callable[[SlotReader], None],
     ) -> None:
         self.family = family
         self.tenant = tenant
         self._nodes = nodes
         self._limit = limit
         self._metrics = metrics
+        self._gone = gone
         self._log = logger("slot_reader")
         self._slots: dict[int, _Slot] = {}
         self._links: dict[str, SlotLink] = {}
@@ -123,6 +125,7 @@ class SlotReader:
         if self._closed:
             return
         self._closed = True
+        self._gone(self)
         self._nodes.unlisten(self._reroute)
         self._slots.clear()
         self._ready.clear()

@@ -63,7 +63,12 @@ class CallThread(betterproto2.Message):
 
     anomalies: "list[int]" = betterproto2.field(7, betterproto2.TYPE_UINT64, repeated=True)
     """
-    Sequence numbers at which an event was missing or twice; empty unless something is wrong.
+    Sequence numbers at which an event is missing for good; empty unless something is wrong. At most 100.
+    """
+
+    updated_us: "int" = betterproto2.field(8, betterproto2.TYPE_INT64)
+    """
+    Time of the latest event: UTC microseconds.
     """
 
 
@@ -270,6 +275,11 @@ class ThreadParty(betterproto2.Message):
     )
     """
     How it left.
+    """
+
+    party_id: "int" = betterproto2.field(10, betterproto2.TYPE_UINT32)
+    """
+    Number of the party in its call, as the SIP node gives it; 0 when it gave none.
     """
 
 

@@ -35,6 +35,7 @@ class ThreadParty(_message.Message):
     ESTABLISHED_US_FIELD_NUMBER: _builtins.int
     RELEASED_US_FIELD_NUMBER: _builtins.int
     CALL_STATE_FIELD_NUMBER: _builtins.int
+    PARTY_ID_FIELD_NUMBER: _builtins.int
     dn: _builtins.str
     """DN or number."""
     role: _enums_pb2.DnRole.ValueType
@@ -53,6 +54,8 @@ class ThreadParty(_message.Message):
     """When it left: UTC microseconds; 0 while it is there."""
     call_state: _enums_pb2.CallState.ValueType
     """How it left."""
+    party_id: _builtins.int
+    """Number of the party in its call, as the SIP node gives it; 0 when it gave none."""
     def __init__(
         self,
         *,
@@ -65,10 +68,11 @@ class ThreadParty(_message.Message):
         established_us: _builtins.int = ...,
         released_us: _builtins.int = ...,
         call_state: _enums_pb2.CallState.ValueType = ...,
+        party_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "call_state", b"call_state", "dn", b"dn", "established_us", b"established_us", "party_state", b"party_state", "queue", b"queue", "released_us", b"released_us", "role", b"role", "since_us", b"since_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "call_state", b"call_state", "dn", b"dn", "established_us", b"established_us", "party_id", b"party_id", "party_state", b"party_state", "queue", b"queue", "released_us", b"released_us", "role", b"role", "since_us", b"since_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -145,6 +149,7 @@ class CallThread(_message.Message):
     CREATED_US_FIELD_NUMBER: _builtins.int
     ENDED_US_FIELD_NUMBER: _builtins.int
     ANOMALIES_FIELD_NUMBER: _builtins.int
+    UPDATED_US_FIELD_NUMBER: _builtins.int
     call_thread_id: _builtins.str
     """CallThreadID."""
     tenant: _builtins.str
@@ -155,13 +160,15 @@ class CallThread(_message.Message):
     """When it began: UTC microseconds."""
     ended_us: _builtins.int
     """When the last call ended: UTC microseconds; 0 while one lives."""
+    updated_us: _builtins.int
+    """Time of the latest event: UTC microseconds."""
     @_builtins.property
     def calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ThreadCall]:
         """Its calls in the order they began."""
 
     @_builtins.property
     def anomalies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Sequence numbers at which an event was missing or twice; empty unless something is wrong."""
+        """Sequence numbers at which an event is missing for good; empty unless something is wrong. At most 100."""
 
     def __init__(
         self,
@@ -173,10 +180,11 @@ class CallThread(_message.Message):
         created_us: _builtins.int = ...,
         ended_us: _builtins.int = ...,
         anomalies: _abc.Iterable[_builtins.int] | None = ...,
+        updated_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["anomalies", b"anomalies", "call_thread_id", b"call_thread_id", "calls", b"calls", "created_us", b"created_us", "ended_us", b"ended_us", "last_seq", b"last_seq", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anomalies", b"anomalies", "call_thread_id", b"call_thread_id", "calls", b"calls", "created_us", b"created_us", "ended_us", b"ended_us", "last_seq", b"last_seq", "tenant", b"tenant", "updated_us", b"updated_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,1 @@
+"""Call State: call threads folded from events."""

@@ -1,0 +1,46 @@
+"""python -m services.call_state"""
+
+from __future__ import annotations
+
+from voice.call_state.v1.call_state_service_pb2_grpc import (
+    CallStateServiceStub,
+    add_CallStateServiceServicer_to_server,
+)
+
+from mesh.discovery import Directory, OwnerClient
+from mesh.identifiers import THREAD_SLOTS
+from mesh.log import RedisRequestLog
+from mesh.ownership import Slots
+from mesh.rq import Rq
+from mesh.service import Service, main
+from mesh.settings import load
+from mesh.store import FencedStore
+from services.call_state.app import CallStateApp
+from services.call_state.rpc import CallStateRpc
+from services.call_state.settings import CallStateSettings
+from services.call_state.store import Store
+
+
+async def build(service: Service) -> None:
+    """Settings, parts, wiring."""
+    settings = load(CallStateSettings, "call_state")
+    fenced = FencedStore(service.redis, "call_state", "thread")
+    store = Store(fenced, service.redis, settings.index_s)
+    rq = Rq(service)
+    log = RedisRequestLog(service.redis, service.metrics)
+    app = CallStateApp(store, rq, log, settings, service.metrics)
+    slots = Slots(service, "thread", THREAD_SLOTS, acquire=app.acquire, release=app.release)
+    directory = Directory(service.etcd, service.settings.region, "call_state")
+    rpc = CallStateRpc(app, store, OwnerClient(directory), CallStateServiceStub(service.channel))
+    service.add(add_CallStateServiceServicer_to_server, rpc)
+    service.owned_slots("thread", lambda: slots.owned)
+    for start in (fenced.start, rq.start, log.start, directory.start, slots.start):
+        service.on_start(start)
+    service.background("fold", app.run)
+    service.background("sweep", app.sweep)
+    for stop in (slots.stop, rq.stop, log.stop, directory.stop, fenced.stop):
+        service.on_stop(stop)
+
+
+if __name__ == "__main__":
+    main(build, name="call_state")
