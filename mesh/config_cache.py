@@ -144,7 +144,15 @@ class ConfigCache(ConfigView):
 
     async def follow(self) -> None:
         """Keeps the cache current until cancelled (the service's background task)."""
-        self._replay()
+        try:
+            self._replay()
+            await self._follow()
+        finally:
+            if self._journal is not None:
+                self._journal.close()
+                self._resume = 0  # a file once closed is begun anew
+
+    async def _follow(self) -> None:
         pause = BACKOFF_S[0]
         while True:
             try:
