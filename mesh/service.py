@@ -289,20 +289,26 @@ def main(build: Callable[[Service], Awaitable[None]], *, name: str) -> NoReturn:
     faulthandler.enable()
     try:
         settings = MeshSettings.from_env(name)
-        telemetry = process.begin(settings)
+        end_telemetry = process.begin(settings)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             code = runner.run(_live(build, settings))
     except SettingsError as error:
         for problem in error.problems:
             sys.stderr.write(f"{name}: {problem}\n")
         sys.exit(2)
-    telemetry.close()
+    end_telemetry()
     sys.exit(code)
 
 
 async def _live(build: Callable[[Service], Awaitable[None]], settings: MeshSettings) -> int:
     service = Service(settings)
-    await build(service)
+    try:
+        await build(service)
+    except SettingsError:
+        raise
+    except Exception as error:
+        service.log.error("could not start", exc_info=error)
+        return 1
     gc.collect()
     gc.freeze()
     return await service.run()

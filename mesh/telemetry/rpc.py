@@ -11,7 +11,6 @@ from typing import Any
 
 import grpc
 import structlog
-from opentelemetry.trace import Span, SpanKind
 
 from mesh.errors import STATUS_SLI, TABLE, Sli
 from mesh.metadata import EDGE_SERVICE, PEER_KEY, TENANT_KEY, TRACEPARENT_KEY
@@ -54,14 +53,12 @@ class _Serving:
         self._stage = stage
         self._call = call
         self._started = 0
-        self._span: Span | None = None
+        self._span: tracing.RecordedSpan | None = None
 
     async def __aenter__(self) -> None:
         self._started = time.perf_counter_ns()
         metadata = self._call.metadata
-        self._span = tracing.begin_span(
-            self._call.method.name, metadata.get(TRACEPARENT_KEY, ""), SpanKind.SERVER
-        )
+        self._span = tracing.begin_span(self._call.method.name, metadata.get(TRACEPARENT_KEY, ""))
         tenant = metadata.get(TENANT_KEY)
         if tenant:
             structlog.contextvars.bind_contextvars(tenant=tenant)
@@ -76,7 +73,8 @@ class _Serving:
         reason = call.reason
         sli = TABLE[reason].sli if reason is not None and code is not grpc.StatusCode.OK else STATUS_SLI[code]
         stage.ended(call.method, code, sli, took)
-        tracing.end_span(self._span, code.name if sli is Sli.SERVER_ERROR else "")
+        if self._span is not None:
+            self._span.end(code.name if sli is Sli.SERVER_ERROR else "")
         if steps.enabled() and call.metadata.get(PEER_KEY, "").endswith(_EDGE):
             _draw(call.method, code, took, from_="client", to=steps.node())
 

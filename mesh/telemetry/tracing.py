@@ -13,14 +13,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple
-
-from opentelemetry import context as otel_context
-from opentelemetry import trace as otel
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from typing import NamedTuple, Protocol
 
 _FORM = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
@@ -96,60 +89,39 @@ def continued(traceparent: str) -> Iterator[None]:
         _present.reset(token)
 
 
-class Recorder:
-    """Records spans for an exporter (any of OpenTelemetry's). One per process; `close` sends what is left."""
+class RecordedSpan(Protocol):
+    """A span that a recorder keeps."""
 
-    def __init__(self, exporter: SpanExporter, *, service: str, node: str) -> None:
-        resource = Resource.create({"service.name": service, "service.instance.id": node})
-        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(exporter))
-        self._tracer = self._provider.get_tracer("voicemesh")
+    ref: SpanRef
 
-    def start(self, name: str, parent: SpanRef | None, kind: SpanKind) -> Span:
-        """A recording span in the parent's trace, or in a new one."""
-        context = otel_context.Context()
-        if parent is not None:
-            context = otel.set_span_in_context(NonRecordingSpan(_otel_context(parent)), context)
-        return self._tracer.start_span(name, context, kind)
+    def end(self, failure: str) -> None:
+        """It is over; `failure` says what went wrong on our side, "" when nothing did."""
 
-    def close(self) -> None:
-        """Exports the spans not exported yet; blocks for as long as the exporter does."""
-        self._provider.shutdown()
+
+class SpanRecorder(Protocol):
+    """What keeps spans: mesh.telemetry.recording.Recorder."""
+
+    def start(self, name: str, parent: SpanRef | None) -> RecordedSpan:
+        """A span of a call served, in the parent's trace or in a new one; the present span of this task."""
 
 
 class _Recording:
-    recorder: Recorder | None = None
+    recorder: SpanRecorder | None = None
 
 
-def record_with(recorder: Recorder | None) -> None:
-    """Spans of this process are recorded by `recorder` from now on; None: identifiers only."""
+def record_with(recorder: SpanRecorder | None) -> None:
+    """Spans of this process are kept by `recorder` from now on; None: identifiers only."""
     _Recording.recorder = recorder
 
 
-def begin_span(name: str, traceparent: str, kind: SpanKind) -> Span | None:
+def begin_span(name: str, traceparent: str) -> RecordedSpan | None:
     """Starts a span below `traceparent` (a new trace when that is empty or malformed) and makes it the
-    present one for the rest of this task. Returns it when it is recorded: to be given to `end_span`."""
+    present one for the rest of this task. Returns it when it is recorded: to be ended."""
     parent = parse_traceparent(traceparent)
     recorder = _Recording.recorder
     if recorder is None:
         _present.set(new_span(parent))
         return None
-    span = recorder.start(name, parent, kind)
-    ids = span.get_span_context()
-    _present.set(SpanRef(f"{ids.trace_id:032x}", f"{ids.span_id:016x}", f"{int(ids.trace_flags):02x}"))
-    otel_context.attach(otel.set_span_in_context(span))
+    span = recorder.start(name, parent)
+    _present.set(span.ref)
     return span
-
-
-def end_span(span: Span | None, failure: str = "") -> None:
-    """Ends a recorded span; `failure` says what went wrong on our side."""
-    if span is None:
-        return
-    if failure:
-        span.set_status(Status(StatusCode.ERROR, failure))
-    span.end()
-
-
-def _otel_context(ref: SpanRef) -> SpanContext:
-    flags = TraceFlags(int(ref.flags, 16))
-    return SpanContext(int(ref.trace, 16), int(ref.span, 16), is_remote=True, trace_flags=flags)

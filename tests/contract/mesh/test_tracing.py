@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from mesh import telemetry
 from mesh.errors import DomainError
 from mesh.service import Service
 from mesh.telemetry import logs, steps, tracing
+from mesh.telemetry.recording import Recorder
 from tests.contract.mesh.probe import PEER, SHAPES, Probe, calling, nothing, serving
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -106,7 +108,7 @@ async def test_what_is_done_for_an_event_belongs_to_its_trace() -> None:
 
 async def test_spans_are_recorded_when_there_is_an_exporter() -> None:
     exporter = InMemorySpanExporter()
-    recorder = tracing.Recorder(exporter, service="probe", node="probe-0")
+    recorder = Recorder(exporter, service="probe", node="probe-0")
     tracing.record_with(recorder)
     try:
         async with serving(Probe(nothing)) as service, calling(service) as calls:
@@ -132,14 +134,16 @@ async def test_spans_are_recorded_when_there_is_an_exporter() -> None:
     assert bad.status.status_code is StatusCode.ERROR
 
 
-async def _counts(service: Service, name: str) -> dict[tuple[str, str, str], float]:
-    found = {}
-    for metric in service.metrics.registry.collect():
-        for sample in metric.samples:
-            if sample.name == name:
-                labels = sample.labels
-                found[labels["method"], labels["code"], labels["sli"]] = sample.value
-    return found
+async def _counts(service: Service, name: str, total: int) -> dict[tuple[str, str, str], float]:
+    """The counter's values by labels, once they add up to `total`: a call is counted just after its client
+    knows."""
+    async with asyncio.timeout(5):
+        while True:
+            metrics = service.metrics.registry.collect()
+            samples = [sample for metric in metrics for sample in metric.samples if sample.name == name]
+            if sum(sample.value for sample in samples) == total:
+                return {(s.labels["method"], s.labels["code"], s.labels["sli"]): s.value for s in samples}
+            await asyncio.sleep(0.01)
 
 
 async def test_calls_are_counted_by_method_code_and_sli_on_both_sides() -> None:
@@ -158,8 +162,8 @@ async def test_calls_are_counted_by_method_code_and_sli_on_both_sides() -> None:
         for _ in range(2):
             with pytest.raises(grpc.aio.AioRpcError):
                 await stub.GetObject(REQUEST, metadata=PEER)
-        handled = await _counts(service, "voicemesh_probe_rpc_handled_total")
-        sent = await _counts(service, "voicemesh_probe_rpc_sent_total")
+        handled = await _counts(service, "voicemesh_probe_rpc_handled_total", 3)
+        sent = await _counts(service, "voicemesh_probe_rpc_sent_total", 3)
         timed = service.metrics.registry.get_sample_value(
             "voicemesh_probe_rpc_handling_seconds_count", {"method": "ConfigService.GetObject"}
         )
@@ -185,7 +189,7 @@ async def test_every_shape_is_counted_where_it_is_made(shape: str) -> None:
         from tests.contract.mesh.probe import Calls
 
         await getattr(Calls(service.channel), shape)(metadata=PEER)
-        sent = await _counts(service, "voicemesh_probe_rpc_sent_total")
+        sent = await _counts(service, "voicemesh_probe_rpc_sent_total", 1)
     assert [(code, value) for (_, code, _), value in sent.items()] == [("OK", 1)]
 
 
@@ -198,6 +202,15 @@ def drawn() -> Iterator[io.StringIO]:
     steps.configure(enabled=False, node="")
 
 
+async def written(drawn: io.StringIO) -> list[dict[str, Any]]:
+    """The records, once there is one."""
+    async with asyncio.timeout(5):
+        while True:
+            if drawn.getvalue():
+                return [json.loads(line) for line in drawn.getvalue().splitlines()]
+            await asyncio.sleep(0.01)
+
+
 async def test_calls_of_a_known_call_are_drawn(drawn: io.StringIO) -> None:
     async with serving(Probe(nothing)) as service:
         stub = ConfigServiceStub(service.channel)
@@ -205,7 +218,7 @@ async def test_calls_of_a_known_call_are_drawn(drawn: io.StringIO) -> None:
         assert drawn.getvalue() == ""
         with telemetry.bound(call_thread_id="01-thread"), telemetry.continued(PARENT):
             await stub.GetObject(REQUEST, metadata=PEER)
-    (record,) = [json.loads(line) for line in drawn.getvalue().splitlines()]
+    (record,) = await written(drawn)
     assert record["kind"] == "rpc"
     assert record["call_thread_id"] == "01-thread"
     assert record["trace"] == TRACE
@@ -218,7 +231,7 @@ async def test_a_call_from_outside_is_drawn_by_who_serves_it(drawn: io.StringIO)
     edge = (("x-voicemesh-peer", "spiffe://voicemesh.local/ns/voice/sa/edge"), ("x-voicemesh-tenant", "t1"))
     async with serving(Probe(nothing)) as service, calling(service) as calls:
         await calls.unary_unary(metadata=edge, timeout=5)
-    (record,) = [json.loads(line) for line in drawn.getvalue().splitlines()]
+    (record,) = await written(drawn)
     assert (record["from"], record["to"]) == ("client", "probe-0")
 
 

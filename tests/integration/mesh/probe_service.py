@@ -11,6 +11,8 @@ from mesh.service import Service, main
 
 async def build(service: Service) -> None:
     """Uses etcd and Redis; its drain writes a file, then waits while the file "hold" is there."""
+    if os.environ.get("VOICEMESH_PROBE_FAIL") == "build":
+        raise LookupError("told to fail in build")
     _ = service.redis
     run_dir = Path(service.settings.run_dir)
 
@@ -25,7 +27,7 @@ async def build(service: Service) -> None:
         raise LookupError("told to fail")
 
     service.on_drain(drain)
-    if os.environ.get("VOICEMESH_PROBE_FAIL"):
+    if os.environ.get("VOICEMESH_PROBE_FAIL") == "start":
         service.on_start(fail)
 
 

@@ -179,11 +179,19 @@ async def test_a_failed_start_ends_with_1_and_leaves_no_record(
     tmp_path: Path, etcd: Etcd, etcd_server: EtcdServer, redis_server: RedisServer, region: str
 ) -> None:
     backends = {"VOICEMESH_ETCD": etcd_server.endpoint, "VOICEMESH_REDIS": redis_server.url}
-    async with probe(tmp_path, etcd, region, VOICEMESH_PROBE_FAIL="1", **backends) as running:
+    async with probe(tmp_path, etcd, region, VOICEMESH_PROBE_FAIL="start", **backends) as running:
         assert await running.ended() == 1
         assert await running.record() is None
     errors = [line for line in running.log() if line["event"] == "could not start"]
     assert "told to fail" in errors[0]["exception"]
+
+
+async def test_a_failed_build_ends_with_1_and_says_why(tmp_path: Path) -> None:
+    async with probe(tmp_path, None, "test", VOICEMESH_PROBE_FAIL="build") as running:
+        assert await running.ended() == 1
+    (line,) = running.log()
+    assert line["event"] == "could not start"
+    assert "told to fail in build" in line["exception"]
 
 
 async def test_recorded_spans_are_written_before_the_process_ends(
