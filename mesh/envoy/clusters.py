@@ -66,7 +66,7 @@ def unix_socket(name: str, path: str) -> cluster_pb2.Cluster:
             endpoints=[endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=[endpoint])],
         ),
         circuit_breakers=_breakers(ClusterPolicy(max_requests=65536, max_pending=4096)),
-        typed_extension_protocol_options={_HTTP: _http2(keepalive=False)},
+        typed_extension_protocol_options={_HTTP: _http2()},
     )
 
 
@@ -78,16 +78,17 @@ def _remote(name: str, service: str, identity: str, policy: ClusterPolicy) -> cl
         eds_cluster_config=cluster_pb2.Cluster.EdsClusterConfig(eds_config=over_ads()),
         transport_socket=tls.upstream(identity, service),
         circuit_breakers=_breakers(policy),
-        typed_extension_protocol_options={_HTTP: _http2(keepalive=True)},
+        typed_extension_protocol_options={_HTTP: _http2()},
     )
 
 
-def _http2(*, keepalive: bool) -> Any:
-    """Pings only between sidecars: gRPC's own servers answer pings without calls by GOAWAY too_many_pings."""
+def _http2() -> Any:
+    """Pings on every connection, also to the service's own socket: a frozen peer is noticed by nothing else.
+    The gRPC servers of the mesh
+    allow them (mesh/channels.py); by default gRPC answers pings without calls by GOAWAY too_many_pings."""
     options = protocol_pb2.Http2ProtocolOptions()
-    if keepalive:
-        options.connection_keepalive.interval.CopyFrom(duration(KEEPALIVE_INTERVAL_S))
-        options.connection_keepalive.timeout.CopyFrom(duration(KEEPALIVE_TIMEOUT_S))
+    options.connection_keepalive.interval.CopyFrom(duration(KEEPALIVE_INTERVAL_S))
+    options.connection_keepalive.timeout.CopyFrom(duration(KEEPALIVE_TIMEOUT_S))
     explicit = http_protocol_options_pb2.HttpProtocolOptions.ExplicitHttpConfig(
         http2_protocol_options=options
     )

@@ -100,7 +100,7 @@ def _filters(edge: Edge, contracts: Sequence[Contract]) -> list[hcm.HttpFilter]:
         _tokens(edge, contracts),
         _transcoder(edge, contracts),
         rbac.edge(contracts),
-        rate_limit.per_tenant(TENANT_HEADER),
+        rate_limit.per_tenant(TENANT_HEADER, edge.tenant_rate, edge.tenant_burst),
         router(),
     ]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.config.core.v3 import base_pb2
-from envoy.config.route.v3 import route_pb2
+from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.filters.http.header_to_metadata.v3 import header_to_metadata_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
@@ -20,7 +20,11 @@ from mesh.envoy.routes import NODE_HEADER
 PEER_HEADER = "x-voicemesh-peer"
 """SPIFFE id of the calling service, set by the callee's sidecar from the certificate."""
 REASON_HEADER = "x-voicemesh-reason"
-"""Why Envoy itself answered: `node-gone`, or Envoy's response flags."""
+"""Why Envoy itself answered: one of the words below, or Envoy's response flags."""
+NODE_GONE = "node-gone"
+"""The incarnation that a call names is not in the mesh (any more)."""
+NOBODY_SERVES = "nobody-serves"
+"""No node of the service takes new work."""
 MAX_HEADERS_KIB = 64
 """Headers of a request, KiB; more is answered 431."""
 MAX_HEADER_COUNT = 100
@@ -77,15 +81,28 @@ def set_header(name: str, value: str) -> base_pb2.HeaderValueOption:
 
 
 def _local_replies() -> hcm.LocalReplyConfig:
+    """Why Envoy answered itself: the node named is gone, nobody takes new work, or what happened to the
+    connection."""
+    nobody, named = _flags("UH"), _header_present(NODE_HEADER)
+    gone = accesslog_pb2.AccessLogFilter(and_filter=accesslog_pb2.AndFilter(filters=[nobody, named]))
+    connection = _flags("UF", "UC", "UO", "UT", "URX")
     return hcm.LocalReplyConfig(
-        mappers=[_because(["UH"], "node-gone"), _because(["UF", "UC", "UO", "UT", "URX"], "%RESPONSE_FLAGS%")]
+        mappers=[
+            _because(gone, NODE_GONE),
+            _because(nobody, NOBODY_SERVES),
+            _because(connection, "%RESPONSE_FLAGS%"),
+        ]
     )
 
 
-def _because(flags: Sequence[str], reason: str) -> hcm.ResponseMapper:
-    return hcm.ResponseMapper(
-        filter=accesslog_pb2.AccessLogFilter(
-            response_flag_filter=accesslog_pb2.ResponseFlagFilter(flags=flags)
-        ),
-        headers_to_add=[set_header(REASON_HEADER, reason)],
-    )
+def _flags(*flags: str) -> accesslog_pb2.AccessLogFilter:
+    return accesslog_pb2.AccessLogFilter(response_flag_filter=accesslog_pb2.ResponseFlagFilter(flags=flags))
+
+
+def _header_present(name: str) -> accesslog_pb2.AccessLogFilter:
+    present = route_components_pb2.HeaderMatcher(name=name, present_match=True)
+    return accesslog_pb2.AccessLogFilter(header_filter=accesslog_pb2.HeaderFilter(header=present))
+
+
+def _because(condition: accesslog_pb2.AccessLogFilter, reason: str) -> hcm.ResponseMapper:
+    return hcm.ResponseMapper(filter=condition, headers_to_add=[set_header(REASON_HEADER, reason)])

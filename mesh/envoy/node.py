@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from google.protobuf import json_format, struct_pb2
 
 from mesh.envoy.authorization import EDGE, SERVICES
+from mesh.envoy.policy import TENANT_BURST, TENANT_RATE_PER_S
 
 
 class NodeError(ValueError):
@@ -57,6 +58,10 @@ class Edge:
     """Path of the Unix socket where reflection of all contracts is served."""
     origins: tuple[str, ...] = field(default=())
     """Web origins that may call (CORS); empty means any."""
+    tenant_rate: int = TENANT_RATE_PER_S
+    """Requests a second a tenant may send through this edge."""
+    tenant_burst: int = TENANT_BURST
+    """Requests a tenant may send at once."""
 
 
 def parse(node_id: str, metadata: struct_pb2.Struct) -> Sidecar | Edge:
@@ -74,6 +79,8 @@ def parse(node_id: str, metadata: struct_pb2.Struct) -> Sidecar | Edge:
             _text(values, "descriptors"),
             _text(values, "reflection"),
             tuple(values.get("origins", ())),
+            _positive(values, "tenant_rate", TENANT_RATE_PER_S),
+            _positive(values, "tenant_burst", TENANT_BURST),
         )
     if service not in SERVICES:
         raise NodeError(f"node id {node_id!r}: no service is called {service!r}")
@@ -99,6 +106,8 @@ def metadata(node: Sidecar | Edge) -> dict[str, object]:
             "descriptors": node.descriptors,
             "reflection": node.reflection,
             "origins": list(node.origins),
+            "tenant_rate": node.tenant_rate,
+            "tenant_burst": node.tenant_burst,
         }
     return {
         "identity": node.identity,
@@ -126,3 +135,10 @@ def _address(values: Mapping[str, object], key: str) -> str:
     address = _text(values, key)
     split_address(address)
     return address
+
+
+def _positive(values: Mapping[str, object], key: str, otherwise: int) -> int:
+    value = values.get(key, otherwise)
+    if not isinstance(value, int | float) or value != int(value) or value < 1:
+        raise NodeError(f"metadata {key}: must be a whole number above 0")
+    return int(value)

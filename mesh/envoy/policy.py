@@ -36,8 +36,9 @@ class ClusterPolicy:
     """Calls that wait for a connection."""
     retry_budget_percent: float = 20.0
     """Retries at once, of the calls that are open: no retry storm (attempts / calls ≤ 1.2)."""
-    retry_budget_floor: int = 3
-    """Retries at once that are always allowed."""
+    retry_budget_floor: int = 50
+    """Retries at once that are always allowed: calls that wait for the same slow node fail, and are tried
+    again, together."""
     eject_after_local_failures: int = 3
     """Connections refused or reset in a row that put a node aside. gRPC statuses never do: UNAVAILABLE and
     DEADLINE_EXCEEDED are
@@ -58,8 +59,9 @@ NEVER_LEFT = "connect-failure,refused-stream,reset-before-request"
 READ_AGAIN = NEVER_LEFT + ",unavailable"
 """Conditions for methods that only read."""
 KEEPALIVE_INTERVAL_S = 2.0
-KEEPALIVE_TIMEOUT_S = 1.0
-"""HTTP/2 pings between sidecars: a frozen machine is noticed after 3 s; nothing else tells."""
+KEEPALIVE_TIMEOUT_S = 2.0
+"""HTTP/2 pings: a frozen machine or process is noticed after 4 s at most; nothing else tells. Membership is
+sooner for new calls."""
 
 DEFAULT = CallPolicy()
 CALLS: Mapping[str, CallPolicy] = MappingProxyType(

@@ -11,7 +11,7 @@ from envoy.type.v3 import percent_pb2, token_bucket_pb2
 
 from mesh.envoy.filters import http_filter
 from mesh.envoy.messages import duration, number
-from mesh.envoy.policy import ANONYMOUS_BURST, ANONYMOUS_RATE_PER_S, TENANT_BURST, TENANT_RATE_PER_S
+from mesh.envoy.policy import ANONYMOUS_BURST, ANONYMOUS_RATE_PER_S
 
 TENANT = "tenant"
 """Key of the descriptor that names the tenant; a bucket is made for each value seen."""
@@ -19,7 +19,7 @@ MAX_TENANTS = 4096
 """Buckets kept, least recently used first out."""
 
 
-def per_tenant(tenant_header: str) -> hcm.HttpFilter:
+def per_tenant(tenant_header: str, rate: int, burst: int) -> hcm.HttpFilter:
     """Answers RESOURCE_EXHAUSTED over the limit. Stands after the token check: the header is the verified
     tenant."""
     action = route_components_pb2.RateLimit.Action(
@@ -29,7 +29,7 @@ def per_tenant(tenant_header: str) -> hcm.HttpFilter:
     )
     each_tenant = ratelimit_pb2.LocalRateLimitDescriptor(
         entries=[ratelimit_pb2.RateLimitDescriptor.Entry(key=TENANT)],
-        token_bucket=_bucket(TENANT_RATE_PER_S, TENANT_BURST),
+        token_bucket=_bucket(rate, burst),
     )
     always = base_pb2.RuntimeFractionalPercent(default_value=percent_pb2.FractionalPercent(numerator=100))
     config = local_rate_limit_pb2.LocalRateLimit(
@@ -47,7 +47,8 @@ def per_tenant(tenant_header: str) -> hcm.HttpFilter:
 
 
 def _bucket(rate: int, burst: int) -> token_bucket_pb2.TokenBucket:
-    """Refilled ten times a second, so that a limit does not come in waves."""
+    """Refilled ten times a second where that is exact, so that a limit does not come in waves."""
+    parts = 10 if rate % 10 == 0 else 1
     return token_bucket_pb2.TokenBucket(
-        max_tokens=burst, tokens_per_fill=number(max(1, rate // 10)), fill_interval=duration(0.1)
+        max_tokens=burst, tokens_per_fill=number(rate // parts), fill_interval=duration(1 / parts)
     )

@@ -124,9 +124,9 @@ class Commands:
         node = Sidecar(instance.service, instance.name, identity, instance.egress, ingresses)
         return self.envoy(instance.sidecar, node, instance.admin)
 
-    def edge(self) -> Command:
-        """The Envoy that clients outside talk to."""
-        node = Edge(
+    def edge_node(self) -> Edge:
+        """What the edge tells of itself."""
+        return Edge(
             instance="edge-0",
             identity=str(self.identity("edge")),
             address=self.layout.edge,
@@ -134,7 +134,10 @@ class Commands:
             descriptors=str(DESCRIPTOR_SET),
             reflection=self.reflection,
         )
-        return self.envoy("edge", node, self.layout.edge_admin)
+
+    def edge(self, node: Edge | None = None) -> Command:
+        """The Envoy that clients outside talk to."""
+        return self.envoy("edge", node or self.edge_node(), self.layout.edge_admin)
 
     def envoy(self, name: str, node: Sidecar | Edge, admin: str) -> Command:
         """An Envoy with its bootstrap file."""
@@ -179,4 +182,6 @@ def base_environment() -> dict[str, str]:
         "PYTHONPYCACHEPREFIX": str(BYTECODE),
         # Two arenas instead of sixteen: threads of gRPC otherwise spread small allocations over all of them.
         "MALLOC_ARENA_MAX": "2",
+        # Workers are started by exec: no handlers around fork.
+        "GRPC_ENABLE_FORK_SUPPORT": "0",
     }

@@ -16,6 +16,7 @@ import uvloop
 from envoy.service.discovery.v3 import ads_pb2_grpc
 from prometheus_client import CollectorRegistry, start_http_server
 
+from mesh.channels import SERVER_OPTIONS
 from mesh.envoy.authorization import SERVICES
 from mesh.envoy.contracts import load as load_contracts
 from mesh.etcd import Etcd
@@ -43,7 +44,7 @@ async def serve(mesh: MeshSettings, settings: XdsSettings) -> int:
     ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(discovery, server)
     servers = [(server, settings.listen)]
     if settings.reflection:
-        reflecting = grpc.aio.server()
+        reflecting = grpc.aio.server(options=SERVER_OPTIONS)
         reflection.add_to(reflecting, reflection.Descriptors.load(descriptors))
         servers.append((reflecting, settings.reflection))
     for one, path in servers:

@@ -8,7 +8,7 @@ import json
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 from voice.mesh.v1.node_pb2 import NodeRecord, NodeState
 
+from mesh.channels import SERVER_OPTIONS
 from mesh.envoy.authorization import EDGE, WATCHMAN
 from mesh.etcd import Etcd
 from mesh.identity import tokens
@@ -57,9 +58,10 @@ class Served:
 class Echo(grpc.GenericRpcHandler):
     """A service that answers every unary method of every contract with an empty message, and says its name."""
 
-    def __init__(self, name: str, code: grpc.StatusCode = grpc.StatusCode.OK) -> None:
+    def __init__(self, name: str, fault: Callable[[], Awaitable[grpc.StatusCode]] | None = None) -> None:
+        """`fault` is asked at each call for the status to answer."""
         self.name = name
-        self.code = code
+        self._fault = fault
         self.calls: list[Served] = []
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
@@ -69,9 +71,12 @@ class Echo(grpc.GenericRpcHandler):
 
         async def answer(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
             self.calls.append(served)
+            code = await self._fault() if self._fault else grpc.StatusCode.OK
+            if (
+                code is not grpc.StatusCode.OK
+            ):  # without headers first: what has begun to be answered is not retried
+                await context.abort(code, f"{self.name} was told so")
             await context.send_initial_metadata((("served-by", self.name),))
-            if self.code is not grpc.StatusCode.OK:
-                await context.abort(self.code, f"{self.name} was told so")
             return b""
 
         return grpc.unary_unary_rpc_method_handler(answer)
@@ -81,10 +86,17 @@ class Bench:
     """Everything of one test, on a network of its own."""
 
     def __init__(
-        self, folder: Path, counts: Mapping[str, int], *, engines: int = 1, edge: bool = False
+        self,
+        folder: Path,
+        counts: Mapping[str, int],
+        *,
+        engines: int = 1,
+        edge: bool = False,
+        edge_limits: tuple[int, int] | None = None,
     ) -> None:
         self.folder = folder
         self._edge = edge
+        self._edge_limits = edge_limits
         self._counts = counts
         self._engines = engines
         self.processes: dict[str, ManagedProcess] = {}
@@ -109,7 +121,10 @@ class Bench:
         for instance in self.layout.instances():
             await self.spawn(self.commands.sidecar(instance))
         if self._edge:
-            await self.spawn(self.commands.edge())
+            node = self.commands.edge_node()
+            if self._edge_limits:
+                node = replace(node, tenant_rate=self._edge_limits[0], tenant_burst=self._edge_limits[1])
+            await self.spawn(self.commands.edge(node))
             await until(lambda: answers(self.layout.edge))
         for instance in self.layout.instances():
             await until(partial(self.listening, instance))
@@ -146,7 +161,7 @@ class Bench:
     async def serve(self, name: str, service: Echo, engine: int = 0) -> str:
         """Serves on the node's socket and puts its record; gives the incarnation."""
         node = self.instance(name).nodes[engine]
-        server = grpc.aio.server()
+        server = grpc.aio.server(options=SERVER_OPTIONS)
         server.add_generic_rpc_handlers((service,))
         server.add_insecure_port(f"unix:{node.listen}")
         await server.start()
@@ -238,9 +253,16 @@ def _exists(path: str) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def bench(folder: Path, *, engines: int = 1, edge: bool = False, **counts: int) -> AsyncIterator[Bench]:
+async def bench(
+    folder: Path,
+    *,
+    engines: int = 1,
+    edge: bool = False,
+    edge_limits: tuple[int, int] | None = None,
+    **counts: int,
+) -> AsyncIterator[Bench]:
     """A piece of mesh with those services' sidecars."""
-    mesh = Bench(folder, counts, engines=engines, edge=edge)
+    mesh = Bench(folder, counts, engines=engines, edge=edge, edge_limits=edge_limits)
     try:
         await mesh.start()
         yield mesh

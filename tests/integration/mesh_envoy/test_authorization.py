@@ -43,7 +43,7 @@ async def test_every_pair_outside_of_the_table_is_refused(tmp_path: Path) -> Non
     # every service may be a caller, also those that serve no contract; sidecars only stand where one is
     # served
     counts = {**dict.fromkeys(DEFAULT_COUNTS, 0), **dict.fromkeys(servers, 1)}
-    async with bench(tmp_path, edge=False, engines=1, **counts) as mesh:
+    async with bench(tmp_path, edge=False, engines=1, edge_limits=None, **counts) as mesh:
         for service in servers:
             await mesh.serve(f"{service}-0", Echo(service))
         everybody = [*servers, EDGE, WATCHMAN]

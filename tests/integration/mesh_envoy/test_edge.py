@@ -7,16 +7,15 @@ import json
 import ssl
 import subprocess
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import grpc
 import httpx
 import pytest
 
-from mesh.envoy.policy import TENANT_BURST
 from mesh.identity import tokens
 from mesh.local import binaries
+from mesh.local.layout import DEFAULT_COUNTS
 from tests.integration.mesh_envoy.bench import Answer, Bench, Echo, bench, call, until
 
 OK, UNAUTHENTICATED = grpc.StatusCode.OK, grpc.StatusCode.UNAUTHENTICATED
@@ -150,20 +149,8 @@ async def test_rest_and_grpc_web(tmp_path: Path) -> None:
 
 @pytest.mark.feature("XC-15")
 async def test_grpcurl_lists_describes_and_calls_every_service(tmp_path: Path) -> None:
-    counts: Mapping[str, int] = dict.fromkeys(
-        (
-            "config",
-            "registrar",
-            "dial_plan",
-            "sip_proxy",
-            "sip_cluster",
-            "redis_queue",
-            "call_state",
-            "agent_state",
-        ),
-        1,
-    )
-    async with bench(tmp_path, edge=True, front_end=1, tenant=1, orchestration=1, **counts) as mesh:
+    counts = dict.fromkeys(DEFAULT_COUNTS, 1)
+    async with bench(tmp_path, engines=1, edge=True, edge_limits=None, **counts) as mesh:
         services = await serve_all(mesh)
         listed = await run(mesh, mesh.layout.edge, "list")
         assert listed.returncode == 0, listed.stderr
@@ -189,46 +176,13 @@ async def test_grpcurl_lists_describes_and_calls_every_service(tmp_path: Path) -
 
 
 async def test_a_tenant_over_its_rate_is_slowed_and_no_other(tmp_path: Path) -> None:
-    async with bench(tmp_path, edge=True, front_end=1) as mesh:
+    async with bench(tmp_path, edge=True, edge_limits=(1, 20), front_end=1) as mesh:
         await serve_all(mesh)
         channel = mesh.outside()
-        greedy, modest = mesh.bearer("t1", tokens.CLIENT), mesh.bearer("t2", tokens.CLIENT)
-        deadline = time.monotonic() + 20
-        codes: set[grpc.StatusCode] = set()
-        sent = 0
-        while EXHAUSTED not in codes and time.monotonic() < deadline:
-            batch = await asyncio.gather(*(call(channel, MAKE_CALL, greedy) for _ in range(200)))
-            codes |= {answer.code for answer in batch}
-            sent += len(batch)
-        assert codes == {OK, EXHAUSTED}
-        assert sent >= TENANT_BURST
+        greedy, modest = mesh.bearer("t2", tokens.CLIENT), mesh.bearer("t3", tokens.CLIENT)
+        started = time.monotonic()
+        answers = await asyncio.gather(*(call(channel, MAKE_CALL, greedy) for _ in range(60)))
+        passed = sum(1 for answer in answers if answer.code is OK)
+        assert {answer.code for answer in answers} == {OK, EXHAUSTED}
+        assert 20 <= passed <= 20 + 1 + (time.monotonic() - started)
         assert (await call(channel, MAKE_CALL, modest)).code is OK
-
-
-async def test_certificates_are_replaced_under_traffic(tmp_path: Path) -> None:
-    async with bench(tmp_path, front_end=1, sip_cluster=1) as mesh:
-        await mesh.serve("sip_cluster-0", Echo("only"))
-        channel, path = mesh.egress("front_end-0"), EXECUTE
-
-        async def served() -> bool:
-            return (await call(channel, path)).code is OK
-
-        await until(served)
-        admin = mesh.instance("sip_cluster-0").admin
-
-        async def serial() -> str:
-            found = await mesh.admin_json(admin, "/certs")
-            chains = [chain for entry in found["certificates"] for chain in entry.get("cert_chain", [])]
-            return ",".join(sorted({chain["serial_number"] for chain in chains}))
-
-        before = await serial()
-        mesh.identities.write()
-
-        async def replaced() -> bool:
-            assert (await call(channel, path)).code is OK
-            return await serial() != before
-
-        await until(replaced)
-        # connections made from now on use it
-        ingress = mesh.instance("sip_cluster-0").nodes[0].address
-        assert (await call(mesh.mutual(ingress, "front_end"), path)).code is OK

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import sys
+import time
 from pathlib import Path
 
 import grpc
 import pytest
 from voice.mesh.v1.node_pb2 import NodeState
 
+from mesh.local.commands import base_environment
+from mesh.local.process import Command
+from mesh.local.settings import REPOSITORY
 from tests.integration.mesh_envoy.bench import Answer, Bench, Echo, bench, call, until
 
 NODE = "x-voicemesh-node"
@@ -24,6 +30,11 @@ async def get_call(channel: grpc.aio.Channel, *metadata: tuple[str, str], timeou
 async def execute(channel: grpc.aio.Channel) -> Answer:
     """A method that acts."""
     return await call(channel, f"{SIP_NODE}/Execute")
+
+
+async def execute_within(channel: grpc.aio.Channel, timeout: float) -> Answer:
+    """A method that acts, with a deadline of its own."""
+    return await call(channel, f"{SIP_NODE}/Execute", timeout=timeout)
 
 
 async def reaches(channel: grpc.aio.Channel, *names: str, calls: int = 12) -> bool:
@@ -116,7 +127,8 @@ async def test_one_node_is_addressed_exactly_or_nobody(tmp_path: Path) -> None:
         await mesh.announce("sip_cluster-0", state=NodeState.NODE_STATE_NOT_READY)
 
         async def refused() -> bool:
-            return (await get_call(egress, timeout=2.0)).code is UNAVAILABLE
+            answer = await get_call(egress, timeout=2.0)
+            return (answer.code, answer.reason) == (UNAVAILABLE, "nobody-serves")
 
         await until(refused)
         assert (await get_call(egress, (NODE, one))).served_by == "first"
@@ -193,3 +205,90 @@ async def test_an_outage_of_etcd_empties_nothing(tmp_path: Path) -> None:
 
         await until(restarted)
         assert await reaches(egress, "first", "second", calls=50)
+
+
+@pytest.mark.slow
+@pytest.mark.feature("XC-03")
+async def test_one_bad_instance_of_three_hurts_no_call_that_reads(tmp_path: Path) -> None:
+    """Half of the calls to one instance of three take a second and fail: callers do not see it, and there is
+    no retry storm."""
+    turn = itertools.count()
+
+    async def bad() -> grpc.StatusCode:
+        if next(turn) % 2:
+            return OK
+        await asyncio.sleep(1.0)
+        return UNAVAILABLE
+
+    async with bench(tmp_path, front_end=1, sip_cluster=3) as mesh:
+        services = [Echo("good"), Echo("better"), Echo("bad", bad)]
+        for number, service in enumerate(services):
+            await mesh.serve(f"sip_cluster-{number}", service)
+        egress = mesh.egress("front_end-0")
+        await until(lambda: reaches(egress, "good", "better", "bad", calls=30))
+        before = sum(len(service.calls) for service in services)
+
+        calls, at_once = 1000, 50
+        answers: list[Answer] = []
+
+        async def worker() -> None:
+            while len(answers) < calls:
+                answers.append(await get_call(egress, timeout=5.0))
+
+        await asyncio.gather(*(worker() for _ in range(at_once)))
+        good = sum(1 for answer in answers if answer.code is OK)
+        attempts = sum(len(service.calls) for service in services) - before
+        assert good / len(answers) >= 0.999
+        assert attempts / len(answers) <= 1.2
+        assert len(services[2].calls) > len(answers) / 10, "the bad one was not asked: nothing was shown"
+
+
+async def test_a_method_that_acts_is_not_repeated_after_a_node_has_seen_it(tmp_path: Path) -> None:
+    async def down() -> grpc.StatusCode:
+        return UNAVAILABLE
+
+    async with bench(tmp_path, front_end=1, sip_cluster=1) as mesh:
+        service = Echo("only", down)
+        await mesh.serve("sip_cluster-0", service)
+        egress = mesh.egress("front_end-0")
+
+        async def seen() -> bool:
+            await execute(egress)
+            return bool(service.calls)
+
+        await until(seen)
+        service.calls.clear()
+        assert (await execute(egress)).code is UNAVAILABLE
+        assert len(service.calls) == 1
+        await get_call(egress)
+        assert len(service.calls) == 1 + 3, "a read is tried three times in all"
+
+
+async def test_a_frozen_service_is_noticed(tmp_path: Path) -> None:
+    """Nothing closes its connection; only pings tell. A call that waits on it ends long before its deadline."""
+    program = (
+        "import asyncio, sys, grpc\n"
+        "from mesh.channels import SERVER_OPTIONS\n"
+        "from tests.integration.mesh_envoy.bench import Echo\n"
+        "async def main():\n"
+        "    server = grpc.aio.server(options=SERVER_OPTIONS)\n"
+        "    server.add_generic_rpc_handlers((Echo('frozen'),))\n"
+        "    server.add_insecure_port('unix:' + sys.argv[1])\n"
+        "    await server.start()\n"
+        "    await server.wait_for_termination()\n"
+        "asyncio.run(main())\n"
+    )
+    async with bench(tmp_path, front_end=1, sip_cluster=1) as mesh:
+        socket = mesh.instance("sip_cluster-0").nodes[0].listen
+        command = Command("service", [sys.executable, "-c", program, socket], base_environment(), REPOSITORY)
+        process = await mesh.spawn(command)
+        await mesh.announce("sip_cluster-0")
+        egress = mesh.egress("front_end-0")
+        await until(lambda: reaches(egress, "frozen", calls=1))
+        process.stop()
+        started = time.monotonic()
+        answer = await execute_within(egress, 30.0)
+        assert answer.code is not OK
+        assert time.monotonic() - started < 15.0
+        process.cont()
+        await until(lambda: reaches(egress, "frozen", calls=1))
