@@ -1,0 +1,233 @@
+"""One engine: a SIP node. `python -m services.sip_cluster.engine` runs one; the controller starts them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+
+from voice.sip_cluster.v1.sip_node_service_pb2_grpc import add_SipNodeServiceServicer_to_server
+from voicecore.sip import Endpoint, EndpointConfig
+
+from mesh.discovery import Directory
+from mesh.identifiers import SIP_SLOTS, region_number
+from mesh.rq import THREAD, Rq
+from mesh.service import Service, main
+from mesh.slots import ReleaseReason, SlotKey, Slots
+from mesh.store import FencedStore, check_pairing
+from services.sip_cluster.holding import Holding
+from services.sip_cluster.next_hop import NextHop, host_port
+from services.sip_cluster.node import Node
+from services.sip_cluster.numbers import Numbers
+from services.sip_cluster.publishing import Publishing
+from services.sip_cluster.reception import Reception
+from services.sip_cluster.resolver import Resolver
+from services.sip_cluster.router_watch import RouterWatch
+from services.sip_cluster.rpc import SipNodeRpc
+from services.sip_cluster.settings import SERVICE, Configuration, SipAddress, read
+from services.sip_cluster.signalling import Signalling
+from services.sip_cluster.snapshots import Snapshots
+
+DRAIN_BATCH = 256
+"""Events taken from the core in one go; what is left wakes us again, after other work of the loop."""
+
+
+class Engine:
+    """The parts of a SIP node, and their life."""
+
+    def __init__(self, service: Service, configuration: Configuration, address: SipAddress) -> None:
+        settings = configuration.settings
+        self._service = service
+        self._settings = settings
+        self._address = address
+        self.endpoint = Endpoint(EndpointConfig(t1=settings.t1_ms / 1000, user_agent=settings.user_agent))
+        self._bound = self.endpoint.bind_udp(address.host, address.port)
+        service.record.sip_address = host_port(self._bound)
+        service.record.config_sha256 = configuration.sha256
+        region = service.settings.region
+        self._proxies = Directory(service.etcd, region, "sip_proxy")
+        self._routers = Directory(service.etcd, region, "orchestration")
+        self.store = FencedStore(service.redis, SERVICE, "sip")
+        self._rq = Rq(service)
+        self._publisher = self._rq.publisher(THREAD)
+        self.slots = Slots(service, "sip", SIP_SLOTS, acquire=self._acquire, release=self._release)
+        self._owned: dict[int, int] = {}
+        self.numbers = Numbers(service.metrics)
+        self.hops = NextHop(self._proxies.nodes, direct=settings.direct)
+        self._build()
+
+    def _build(self) -> None:
+        service, settings = self._service, self._settings
+        resolver = Resolver(
+            service.channel,
+            settings.dial_plan_timeout_ms / 1000,
+            settings.max_ring_s,
+            self.numbers.dial_plan_answered,
+        )
+        publishing = Publishing(
+            self._publisher,
+            region=service.settings.region,
+            node=service.incarnation,
+            node_id=int((re.findall(r"\d+", service.settings.node) or ["0"])[-1]),
+        )
+        self.publishing = publishing
+        self.node = Node(
+            settings,
+            self.numbers,
+            resolver,
+            publishing,
+            self.hops,
+            region=region_number(service.settings.region),
+            capacity=service.settings.capacity,
+            slots=lambda: self._owned,
+            held=lambda count: self.holding.held(count),
+        )
+        self.signalling = Signalling(
+            self.endpoint,
+            self._bound,
+            self.hops,
+            retry_after_s=settings.retry_after_s,
+            failed=self.node.call_failed,
+            gone=self.node.request_failed,
+        )
+        self.reception = Reception(self.node, self.signalling, self.hops)
+        self.snapshots = Snapshots(self.store, publishing, self.node.epoch, self.node.lost)
+        self.node.connect(self.signalling, self.reception, self.snapshots)
+        self.holding = Holding(
+            self.endpoint, self.store, service.membership.deadline_ns, self._live_slots, self._lost
+        )
+        self.routers = RouterWatch(self._routers, settings.router_grace_ms / 1000, self.node.router_lost)
+        rpc = SipNodeRpc(self.node, self.numbers, self._owned.__contains__)
+        service.add(add_SipNodeServiceServicer_to_server, rpc)
+        service.owned_slots("sip", lambda: self.slots.owned)
+
+    # -- slots -------------------------------------------------------------------------------------
+
+    async def _acquire(self, slot: SlotKey, epoch: int) -> None:
+        number = int(slot)
+        await self.store.raise_fence(number, epoch)
+        self._owned[number] = epoch
+
+    async def _release(self, slot: SlotKey, epoch: int, reason: ReleaseReason) -> None:
+        self._owned.pop(int(slot), None)
+        self._lost(int(slot))
+
+    def _lost(self, slot: int) -> None:
+        gone = self.node.drop_slot(slot)
+        if gone:
+            self.numbers.lost_slots.inc(gone)
+
+    def _live_slots(self) -> set[tuple[int, int]]:
+        slots = {entry.thread.slot for entry in self.node.threads.values()}
+        return {(slot, self._owned[slot]) for slot in slots if slot in self._owned}
+
+    # -- life --------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Takes its place in the mesh and begins to read the network."""
+        await check_pairing(self._service.etcd, self._service.redis)
+        await self.store.start()
+        self.store.on_primary_change(self._primary_changed)
+        await self._proxies.start()
+        await self._routers.start()
+        self._proxies.on_change(self.hops.refresh)
+        self.hops.refresh()
+        self.routers.start()
+        await self._rq.start()
+        self.endpoint.set_send_deadline(self._service.membership.deadline_ns())
+        await self.slots.start()
+        asyncio.get_running_loop().add_reader(self.endpoint.fileno(), self._drain)
+        self._service.log.info("SIP node listens", sip=host_port(self._bound))
+
+    def _drain(self) -> None:
+        take = self.reception.take
+        for event in self.endpoint.drain(DRAIN_BATCH):
+            take(event)
+
+    async def _primary_changed(self) -> None:
+        await asyncio.gather(*(self.store.raise_fence(slot, epoch) for slot, epoch in self._owned.items()))
+        self.node.rewrite()
+
+    async def report_load(self) -> None:
+        """Announces how many calls the node carries; proxies weigh new calls by it."""
+        while True:
+            self._service.membership.announce(load=len(self.node.threads))
+            await asyncio.sleep(1.0)
+
+    async def finish(self) -> None:
+        """No new calls; those there are end by themselves or, at last, are released."""
+        limit = min(float(self._settings.drain_s), max(0.0, self._service.settings.drain_seconds - 3.0))
+        await self.node.finish(limit)
+
+    async def stop(self) -> None:
+        """Closes everything."""
+        asyncio.get_running_loop().remove_reader(self.endpoint.fileno())
+        self.endpoint.close()
+        await self.slots.stop()
+        await self._rq.stop()
+        await self._proxies.stop()
+        await self._routers.stop()
+        await self.store.stop()
+
+
+async def build(service: Service) -> None:
+    """Adds a SIP node to the process."""
+    configuration = read()
+    address = SipAddress.of(os.environ, service.settings.bind_ip)
+    engine = Engine(service, configuration, address)
+    _gauges(engine, configuration)
+    service.on_start(engine.start)
+    service.background("send deadline", engine.holding.follow)
+    service.background("load", engine.report_load)
+    service.on_drain(engine.finish)
+    service.on_stop(engine.stop)
+
+
+def _gauges(engine: Engine, configuration: Configuration) -> None:
+    numbers, node = engine.numbers, engine.node
+    numbers.gauge("calls", "Call threads now", lambda: len(node.threads))
+    numbers.gauge("dialogs", "SIP legs now", lambda: len(engine.signalling.by_tag))
+    numbers.gauge("capacity", "Calls the node can carry", lambda: node.capacity)
+    numbers.gauge("slots", "SIP slots owned", lambda: len(engine.slots.owned))
+    numbers.gauge("proxies", "SIP proxies known", lambda: engine.hops.proxies)
+    numbers.gauge("snapshot_writes_depth", "Snapshot writes under way", lambda: engine.snapshots.depth)
+    numbers.gauge("store_depth", "Commands to Redis under way", lambda: engine.store.depth)
+    numbers.gauge(
+        "unacknowledged_events_depth", "Events not known to be stored", lambda: engine.publishing.depth
+    )
+    numbers.gauge(
+        "sip_events_depth",
+        "Events of the core not taken",
+        lambda: engine.endpoint.counters()["events_queued"],
+    )
+    numbers.counters(
+        "events",
+        "Things that happened",
+        "what",
+        lambda: {
+            "published": engine.publishing.published,
+            "snapshots_written": engine.snapshots.written,
+            "unprotected_calls": engine.snapshots.unprotected,
+            "facts_ignored": engine.reception.ignored,
+            "packets_released": engine.holding.released,
+            "packets_dropped": engine.holding.dropped,
+        },
+    )
+    numbers.counters(
+        "sip_failures",
+        "Final failures sent to callers",
+        "status",
+        lambda: _by_status(engine.signalling.sent_status),
+    )
+    numbers.counters(
+        "sip_core", "Counters of the SIP core", "counter", lambda: dict(engine.endpoint.counters())
+    )
+    numbers.info("config", "Configuration file of the node", {"sha256": configuration.sha256})
+
+
+def _by_status(counts: dict[int, int]) -> dict[str, float]:
+    return {str(status): float(count) for status, count in counts.items()}
+
+
+if __name__ == "__main__":
+    main(build, name=SERVICE)

@@ -1,0 +1,74 @@
+"""A live call thread on this node: the pure state, its SIP legs, what waits to be done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+from voice.dial_plan.v1.dial_plan_service_pb2 import Source
+from voice.tlib.v1.envelope_pb2 import EventEnvelope
+from voicecore.sip import Dialog, Request, Response
+
+from services.sip_cluster.calls import CallThread, Refusal, Told
+from services.sip_cluster.effects import Effect
+
+Outcome = tuple[Told | Refusal, "asyncio.Future[None] | None"]
+"""Outcome of a request, and the acknowledgement of the event that tells it."""
+
+
+@dataclass(slots=True, eq=False)
+class Signal:
+    """The SIP side of a leg."""
+
+    leg: int
+    inbound: bool
+    local_tag: str
+    destination: tuple[str, int] = ("", 0)
+    """Where requests outside a route set go."""
+    invite: Request | None = None
+    """The INVITE of the leg while it may be needed: to answer it, to build the dialog, in a snapshot."""
+    invite_txn: int = 0
+    response: Response | None = None
+    """Last response to the INVITE."""
+    answered: bool = False
+    """A 2xx to our INVITE was taken; others are of forks and are released."""
+    dialog: Dialog | None = None
+    offer: Request | None = None
+    """Re-INVITE of the peer that is not answered."""
+    offer_txn: int = 0
+    """Transaction of that re-INVITE, or of ours."""
+    offer_cseq: int = 0
+    """CSeq of our re-INVITE, for its ACK."""
+    txns: set[int] = field(default_factory=set)
+    """Transactions whose events concern this leg."""
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One thread and everything this node keeps for it."""
+
+    thread: CallThread
+    source: Source | None = None
+    """Where the INVITE came from, for the dial plan."""
+    display: str = ""
+    """Display name of the caller."""
+    max_forwards: int = 70
+    """Hops left for what is sent on behalf of this call."""
+    signals: dict[int, Signal] = field(default_factory=dict)
+    """By leg id."""
+    outbox: deque[Effect | EventEnvelope] = field(default_factory=deque)
+    """Effects not carried out yet, events among them as they will be published."""
+    saving: bool = False
+    """A snapshot is being written: the outbox waits for it."""
+    closed: bool = False
+    """The thread is somebody else's, or has finished: nothing has an effect any more."""
+    timer: asyncio.TimerHandle | None = None
+    armed: int = 0
+    """Deadline for which the timer is set, UTC microseconds."""
+    waiters: dict[str, list[asyncio.Future[Outcome]]] = field(default_factory=dict)
+    """Who waits for the outcome of a request."""
+    acknowledgements: dict[str, asyncio.Future[None]] = field(default_factory=dict)
+    """Last event of a request that is being carried out, until it is in the stream."""
+    unprotected: bool = False
+    """The last snapshot could not be written in time."""

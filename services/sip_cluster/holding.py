@@ -1,0 +1,69 @@
+"""Nothing leaves after the lease's deadline unless a fenced write has just proved the slots ours (design §6)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from voicecore.sip import Endpoint
+
+from mesh.errors import DomainError
+from mesh.store import FencedStore, StaleEpoch
+from mesh.telemetry import logger
+
+TICK_S = 0.1
+"""How often the core is told the deadline: a fifth of the time between keep-alives."""
+
+
+class Holding:
+    """Keeps the core's send deadline, and frees or drops what waits behind it."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        store: FencedStore,
+        deadline_ns: Callable[[], int],
+        live: Callable[[], Iterable[tuple[int, int]]],
+        lost: Callable[[int], None],
+    ) -> None:
+        """`live`: (slot, epoch) of slots with calls; `lost(slot)`: the slot is somebody else's."""
+        self._endpoint = endpoint
+        self._store = store
+        self._deadline_ns = deadline_ns
+        self._live = live
+        self._lost = lost
+        self._proof: asyncio.Task[None] | None = None
+        self._log = logger("holding")
+        self.released = 0
+        """Packets sent after a fenced write."""
+        self.dropped = 0
+        """Packets dropped: a slot was lost, or neither lease nor Redis vouched for it."""
+
+    async def follow(self) -> None:
+        """Tells the core the deadline for as long as the process lives."""
+        while True:
+            self._endpoint.set_send_deadline(self._deadline_ns())
+            await asyncio.sleep(TICK_S)
+
+    def held(self, count: int) -> None:
+        """The core has begun to hold packets."""
+        if self._proof is None or self._proof.done():
+            self._proof = asyncio.get_running_loop().create_task(self._prove(), name="prove slots")
+
+    async def _prove(self) -> None:
+        slots = list(self._live())
+        results = await asyncio.gather(
+            *(self._store.prove(slot, epoch) for slot, epoch in slots), return_exceptions=True
+        )
+        failed = False
+        for (slot, _), result in zip(slots, results, strict=True):
+            if isinstance(result, StaleEpoch):
+                self._lost(slot)
+            elif isinstance(result, BaseException) and not isinstance(result, DomainError):
+                raise result
+            failed = failed or isinstance(result, BaseException)
+        if failed:
+            self.dropped += self._endpoint.drop_held()
+            self._log.warning("packets dropped after the lease's deadline", slots=len(slots))
+        else:
+            self.released += self._endpoint.release_held()

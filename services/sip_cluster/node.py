@@ -1,0 +1,386 @@
+"""The node: live call threads, what happens to them, and what they want done.
+
+One turn for one input: the machine decides, the effects go to the thread's outbox, the outbox is worked off in order and
+stops at a snapshot until that is written. So nothing leaves before the state that explains it is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from voice.dial_plan.v1.dial_plan_service_pb2 import Source
+from voice.tlib.v1.envelope_pb2 import EventEnvelope
+from voicecore.sip import ParseError, Request, TransactionGone, new_tag
+
+from mesh.identifiers import new_call_uuid, new_conn_id
+from mesh.slots import NotOwner
+from mesh.telemetry import ladder, logger, new_traceparent, steps
+from mesh.telemetry.tracing import parse_traceparent
+from services.sip_cluster import effects as do
+from services.sip_cluster import inputs
+from services.sip_cluster.calls import CallThread, Identity, RequestRecord, TimerKind
+from services.sip_cluster.entry import Entry, Outcome, Signal
+from services.sip_cluster.inputs import Input
+from services.sip_cluster.legs import IllegalFact
+from services.sip_cluster.machine import handle
+from services.sip_cluster.next_hop import Address, NextHop, NoNextHop, host_port
+from services.sip_cluster.numbers import Numbers
+from services.sip_cluster.publishing import Publishing
+from services.sip_cluster.reception import Reception
+from services.sip_cluster.resolver import Resolver
+from services.sip_cluster.settings import SipSettings
+from services.sip_cluster.signalling import Signalling, Use
+from services.sip_cluster.snapshots import Snapshots
+
+ENDED_KEPT = 4096
+"""Calls whose requests' outcomes are remembered after their end."""
+EVENTS_LIMIT = 80_000
+"""Unacknowledged events above which no new call is taken (the publisher itself takes 100,000)."""
+_EVENTS = frozenset({do.Publish, do.PublishRequest, do.PublishForeign})
+MAKES_KEPT = 4096
+"""MakeCall requests whose thread is remembered by their id."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What is remembered of a call that ended."""
+
+    tenant: str
+    requests: dict[str, RequestRecord]
+
+
+class Node:
+    """Call threads by ConnID, and the way of each input."""
+
+    def __init__(
+        self,
+        settings: SipSettings,
+        numbers: Numbers,
+        resolver: Resolver,
+        publishing: Publishing,
+        hops: NextHop,
+        *,
+        region: int,
+        capacity: int,
+        slots: Callable[[], dict[int, int]],
+        held: Callable[[int], None],
+    ) -> None:
+        """`slots`: SIP slots owned now, with their epochs; `held`: packets wait for the send deadline."""
+        self._settings = settings
+        self._numbers = numbers
+        self._resolver = resolver
+        self._publishing = publishing
+        self._hops = hops
+        self._region = region
+        self.capacity = capacity
+        self._slots = slots
+        self.held = held
+        self._log = logger("node")
+        self.threads: dict[int, Entry] = {}
+        """Live threads by the ConnID of their call."""
+        self.ended: OrderedDict[int, Ended] = OrderedDict()
+        self.makes: OrderedDict[tuple[str, str], Entry] = OrderedDict()
+        """MakeCall requests by tenant and id."""
+        self.draining = False
+        self._call_id = 0
+        self._rotation = 0
+        self._asking: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def connect(self, signalling: Signalling, reception: Reception, snapshots: Snapshots) -> None:
+        """The parts that need the node themselves."""
+        self.signalling = signalling
+        self.reception = reception
+        self.snapshots = snapshots
+        self._acts: dict[type, Callable[[Entry, Any], None]] = {
+            do.AskDialPlan: self._ask,
+            do.SendInvite: signalling.send_invite,
+            do.CancelInvite: signalling.cancel,
+            do.SendAck: signalling.ack,
+            do.SendBye: signalling.bye,
+            do.Alert: signalling.alert,
+            do.Accept: signalling.accept,
+            do.Reject: signalling.reject,
+            do.PassOffer: signalling.pass_offer,
+            do.AcceptOffer: signalling.accept_offer,
+            do.RefuseOffer: signalling.refuse_offer,
+            do.AckOffer: signalling.ack_offer,
+            do.PassInfo: signalling.pass_info,
+            do.SendTalk: signalling.talk,
+            do.Reply: self._reply,
+            do.Count: self._count,
+            do.Forget: self._forget,
+        }
+
+    # -- new threads -------------------------------------------------------------------------------
+
+    def admit(self) -> int:
+        """0 when a new call may come in; 503 when the node is full, has no slot or cannot publish."""
+        if not self._slots() or self.capacity <= 0:
+            return 503
+        if len(self.threads) >= self.capacity or self._publishing.depth >= EVENTS_LIMIT:
+            self._numbers.overloaded.inc()
+            return 503
+        return 0
+
+    def arrive(self, txn: int, request: Request, peer: Address, source: Source) -> None:
+        """A new INVITE, well-formed and admitted."""
+        thread = self._new_thread(_traceparent(request))
+        thread.dialled = request.uri.user or ""
+        caller = request.from_
+        thread.from_number = (caller.uri.user or "")[:255]
+        entry = self._enter(thread)
+        entry.source = source
+        entry.display = (caller.display_name or "")[:128]
+        hops = request.max_forwards
+        entry.max_forwards = (70 if hops is None else min(hops, 70)) - 1
+        signal = Signal(1, True, new_tag(thread.slot), destination=peer, invite=request, invite_txn=txn)
+        self.signalling.adopt(entry, signal)
+        self.signalling.track(txn, entry, signal, Use.INVITE)
+        if steps.enabled():
+            text = f"{request.method} {request.uri}"
+            ladder("sip", text, from_=host_port(peer), to=steps.node(), call_thread_id=thread.id)
+        self.feed(entry, inputs.InviteReceived(request.body, request.content_type or ""))
+
+    def make(self, asked: inputs.MakeCall, traceparent: str) -> Entry:
+        """A MakeCall that is new: its thread."""
+        entry = self._enter(self._new_thread(traceparent or new_traceparent()))
+        self.makes[asked.tenant, asked.request.id] = entry
+        if len(self.makes) > MAKES_KEPT:
+            self.makes.popitem(last=False)
+        self.feed(entry, asked)
+        return entry
+
+    def _new_thread(self, traceparent: str) -> CallThread:
+        slots = self._slots()
+        slot = random.choice(tuple(slots))  # which of our own slots is no secret
+        now = time.time_ns() // 1000
+        millis = now // 1000
+        conn_id = new_conn_id(self._region, slot, millis, random.getrandbits(8))
+        while conn_id in self.threads or conn_id in self.ended:
+            millis += 10
+            conn_id = new_conn_id(self._region, slot, millis, random.getrandbits(8))
+        uuid = new_call_uuid(self._region, slot, now // 1000, random.getrandbits(56))
+        self._call_id = self._call_id % 0xFFFFFFFF + 1
+        thread = CallThread(uuid, slot, now, traceparent, Identity(conn_id, uuid, self._call_id))
+        thread.timers[TimerKind.DURATION, 0] = now + self._settings.max_duration_s * 1_000_000
+        return thread
+
+    def _enter(self, thread: CallThread) -> Entry:
+        entry = Entry(thread)
+        self.threads[thread.identity.conn_id] = entry
+        self._idle.clear()
+        self._numbers.created.inc()
+        return entry
+
+    # -- inputs and effects ------------------------------------------------------------------------
+
+    def feed(self, entry: Entry, fact: Input) -> bool:
+        """Gives an input to a thread. False when it cannot happen in its state: nothing was changed."""
+        if entry.closed:
+            return False
+        now = time.time_ns() // 1000
+        try:
+            effects = handle(entry.thread, fact, now)
+        except IllegalFact as error:
+            self.reception.ignored += 1
+            self._log.info("fact ignored", call_thread_id=entry.thread.id, problem=str(error))
+            return False
+        if effects:
+            self._put(entry, effects, now)
+            if not entry.saving:
+                self._work(entry)
+        self._arm(entry)
+        return True
+
+    def _put(self, entry: Entry, effects: Iterable[do.Effect], now: int) -> None:
+        outbox = entry.outbox
+        epoch = 0
+        for effect in effects:
+            if type(effect) in _EVENTS:
+                epoch = epoch or self._slots().get(entry.thread.slot, 0)
+                outbox.append(self._publishing.envelope(entry, effect, epoch, now))  # type: ignore[arg-type]
+            else:
+                outbox.append(effect)
+
+    def _work(self, entry: Entry) -> None:
+        """Carries the outbox out up to the next snapshot."""
+        outbox = entry.outbox
+        while outbox and not entry.closed:
+            item = outbox.popleft()
+            if type(item) is EventEnvelope:
+                self._publishing.publish(entry, item)
+            elif type(item) is do.Save:
+                entry.saving = True
+                self.snapshots.save(entry, self._saved)
+                return
+            else:
+                with contextlib.suppress(TransactionGone):  # the other side has given up meanwhile
+                    self._act(entry, item)
+        if len(entry.signals) > len(entry.thread.legs):
+            for leg in [leg for leg in entry.signals if leg not in entry.thread.legs]:
+                self.signalling.drop(entry, leg)
+
+    def _act(self, entry: Entry, effect: Any) -> None:
+        try:
+            self._acts[type(effect)](entry, effect)
+        except (ParseError, NoNextHop, KeyError, ValueError) as error:
+            # A peer's URI that cannot be used, or a leg that is gone: that message cannot be sent, the call goes on.
+            self._numbers.failed_effects.inc()
+            problem = f"{type(error).__name__}: {error}"
+            self._log.warning(
+                "effect failed", call_thread_id=entry.thread.id, effect=type(effect).__name__, problem=problem
+            )
+
+    def _saved(self, entry: Entry) -> None:
+        entry.saving = False
+        self._work(entry)
+
+    # -- effects of its own ------------------------------------------------------------------------
+
+    def _ask(self, entry: Entry, effect: do.AskDialPlan) -> None:
+        if effect.ask in entry.thread.asks:
+            task = asyncio.get_running_loop().create_task(self._resolve(entry, effect.ask))
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+
+    async def _resolve(self, entry: Entry, number: int) -> None:
+        ask = entry.thread.asks.get(number)
+        if ask is not None:
+            self.feed(entry, await self._resolver.resolve(entry.thread, ask, entry.source))
+
+    def _reply(self, entry: Entry, effect: do.Reply) -> None:
+        outcome: Outcome = (effect.outcome, entry.acknowledgements.pop(effect.request, None))
+        for waiter in entry.waiters.pop(effect.request, ()):
+            if not waiter.done():
+                waiter.set_result(outcome)
+
+    def _count(self, entry: Entry, effect: do.Count) -> None:
+        self._numbers.notable(effect.what)
+
+    def _forget(self, entry: Entry, effect: do.Forget) -> None:
+        if effect.saved:
+            self.snapshots.delete(entry)
+        self.close(entry)
+
+    def close(self, entry: Entry) -> None:
+        """Lets go of a thread: it has finished, or is somebody else's now. Nothing of it has an effect any more."""
+        thread, entry.closed = entry.thread, True
+        conn_id = thread.identity.conn_id
+        if entry.timer is not None:
+            entry.timer.cancel()
+        for leg in list(entry.signals):
+            self.signalling.drop(entry, leg)
+        for waiters in entry.waiters.values():
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_exception(NotOwner("sip", thread.slot))
+        if self.threads.pop(conn_id, None) is not None and thread.requests:
+            self.ended[conn_id] = Ended(thread.tenant, thread.requests)
+            if len(self.ended) > ENDED_KEPT:
+                self.ended.popitem(last=False)
+        if not self.threads:
+            self._idle.set()
+
+    # -- time --------------------------------------------------------------------------------------
+
+    def _arm(self, entry: Entry) -> None:
+        due = entry.thread.next_deadline
+        if due == entry.armed:
+            return
+        if entry.timer is not None:
+            entry.timer.cancel()
+            entry.timer = None
+        entry.armed = due
+        if due and not entry.closed:
+            wait = max(0.0, due / 1e6 - time.time())
+            entry.timer = asyncio.get_running_loop().call_later(wait, self._due, entry)
+
+    def _due(self, entry: Entry) -> None:
+        entry.armed = 0
+        entry.timer = None
+        self._rotation += 1
+        self.feed(entry, inputs.TimeReached(self._rotation))
+
+    def router_lost(self) -> None:
+        """No orchestration node has been there for the grace time."""
+        for entry in list(self.threads.values()):
+            self._rotation += 1
+            self.feed(entry, inputs.RouterLost(self._rotation))
+
+    def next_rotation(self) -> int:
+        """A running number of default routings."""
+        self._rotation += 1
+        return self._rotation
+
+    # -- failures of sending -----------------------------------------------------------------------
+
+    def call_failed(self, entry: Entry, leg: int, status: int) -> None:
+        """An INVITE could not be sent."""
+        asyncio.get_running_loop().call_soon(self.feed, entry, inputs.Failed(leg, status))
+
+    def request_failed(self, entry: Entry, leg: int, use: Use) -> None:
+        """A request in a dialog could not be sent."""
+        facts: dict[Use, Input] = {
+            Use.BYE: inputs.ByeDone(leg),
+            Use.OFFER: inputs.OfferRefused(leg, 408),
+            Use.TALK: inputs.TalkRefused(leg, 481),
+        }
+        fact = facts.get(use)
+        if fact is not None:
+            asyncio.get_running_loop().call_soon(self.feed, entry, fact)
+
+    # -- slots -------------------------------------------------------------------------------------
+
+    def drop_slot(self, slot: int) -> int:
+        """The slot is somebody else's: its threads are let go without effect; how many."""
+        gone = [entry for entry in self.threads.values() if entry.thread.slot == slot]
+        for entry in gone:
+            self.close(entry)
+        return len(gone)
+
+    def lost(self, entry: Entry) -> None:
+        """A write was refused: the slot is somebody else's."""
+        self._log.warning("call is somebody else's", call_thread_id=entry.thread.id, slot=entry.thread.slot)
+        self.close(entry)
+
+    def rewrite(self) -> None:
+        """Redis may have forgotten: every call that had a snapshot is written again."""
+        for entry in list(self.threads.values()):
+            if entry.thread.saved and not entry.saving:
+                entry.outbox.appendleft(do.Save())
+                self._work(entry)
+
+    # -- drain -------------------------------------------------------------------------------------
+
+    async def finish(self, seconds: float) -> None:
+        """Returns when no call is left; after `seconds` those that are left are released."""
+        self.draining = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), seconds)
+        for entry in list(self.threads.values()):
+            self.feed(entry, inputs.Drop())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), 2.0)
+        await self.snapshots.flush()
+
+    def epoch(self, slot: int) -> int:
+        """Epoch of an owned slot. Raises DomainError NOT_OWNER."""
+        epoch = self._slots().get(slot)
+        if epoch is None:
+            raise NotOwner("sip", slot)
+        return epoch
+
+
+def _traceparent(request: Request) -> str:
+    """The traceparent of a call: a trunk's, when its INVITE has a well-formed one, else a new one."""
+    given = request.get("traceparent")
+    return given if given and parse_traceparent(given) is not None else new_traceparent()

@@ -1,0 +1,318 @@
+"""SIP messages of this node: requests and responses of legs, sent through the core."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from enum import IntEnum
+
+from voicecore.sip import (
+    Dialog,
+    Endpoint,
+    NameAddr,
+    ParseError,
+    Request,
+    Response,
+    Uri,
+    branch_prefix,
+    new_call_id,
+    new_tag,
+)
+
+from mesh.telemetry import ladder, logger
+from mesh.telemetry.steps import enabled as ladder_enabled
+from services.sip_cluster import effects as do
+from services.sip_cluster.entry import Entry, Signal
+from services.sip_cluster.next_hop import Address, NextHop, NoNextHop, host_port
+
+ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO"
+"""Methods this node takes in a dialog (RFC 3261 §20.5)."""
+_PLAIN = re.compile(r"[A-Za-z0-9+*#._-]{1,64}")
+
+
+class Use(IntEnum):
+    """What a transaction of a leg is for."""
+
+    INVITE = 1
+    BYE = 2
+    OFFER = 3
+    TALK = 4
+    INFO = 5
+
+
+class Signalling:
+    """Sends what effects ask for. `failed(entry, leg, status)` is called for a call that could not be sent."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        address: Address,
+        hops: NextHop,
+        *,
+        retry_after_s: int,
+        failed: Callable[[Entry, int, int], None],
+        gone: Callable[[Entry, int, Use], None],
+    ) -> None:
+        """`gone(entry, leg, use)`: a request in a dialog could not be sent."""
+        self._endpoint = endpoint
+        self._host = f"[{address[0]}]" if ":" in address[0] else address[0]
+        self._contact = NameAddr(Uri(self._host, user="voicemesh", port=address[1]))
+        self._hops = hops
+        self.retry_after = str(retry_after_s)
+        """Retry-After of a 503, seconds."""
+        self._failed = failed
+        self._gone = gone
+        self._log = logger("signalling")
+        self.transactions: dict[int, tuple[Entry, Signal, Use]] = {}
+        """Transactions, of either side, whose events concern a leg."""
+        self.by_tag: dict[str, tuple[Entry, Signal]] = {}
+        """Legs by our tag: requests in a dialog name it."""
+        self.sent_status: dict[int, int] = {}
+        """Final responses from 400 sent to callers, by status."""
+
+    # -- legs --------------------------------------------------------------------------------------
+
+    def adopt(self, entry: Entry, signal: Signal) -> None:
+        """Keeps a leg until `drop`."""
+        entry.signals[signal.leg] = signal
+        self.by_tag[signal.local_tag] = (entry, signal)
+
+    def track(self, txn: int, entry: Entry, signal: Signal, use: Use) -> None:
+        """Events of this transaction concern the leg."""
+        self.transactions[txn] = (entry, signal, use)
+        signal.txns.add(txn)
+
+    def untrack(self, txn: int, signal: Signal) -> None:
+        """Nothing more comes of the transaction."""
+        self.transactions.pop(txn, None)
+        signal.txns.discard(txn)
+
+    def drop(self, entry: Entry, leg: int) -> None:
+        """Forgets a leg that has ended."""
+        signal = entry.signals.pop(leg, None)
+        if signal is None:
+            return
+        self.by_tag.pop(signal.local_tag, None)
+        for txn in signal.txns:
+            self.transactions.pop(txn, None)
+
+    # -- calling -----------------------------------------------------------------------------------
+
+    def send_invite(self, entry: Entry, effect: do.SendInvite) -> None:
+        """INVITE outside a dialog, to a contact."""
+        slot = entry.thread.slot
+        call_id, tag = new_call_id(), new_tag(slot)
+        signal = Signal(effect.leg, False, tag)
+        try:
+            destination, routes = self._hops.for_call(call_id, effect.uri, effect.path, trunk=effect.trunk)
+            request = Request.new(
+                "INVITE",
+                effect.uri,
+                from_=self._from(entry, effect.caller, tag),
+                to=f"<{self._uri(effect.callee)}>",
+                call_id=call_id,
+                contact=self._contact,
+                routes=routes,
+                max_forwards=entry.max_forwards,
+                body=effect.body,
+                content_type=effect.body_type or None,
+                headers=(("Allow", ALLOW),),
+            )
+        except (ParseError, ValueError, NoNextHop) as error:
+            self._log.warning("contact cannot be called", uri=effect.uri, problem=str(error))
+            self._failed(entry, effect.leg, 503 if isinstance(error, NoNextHop) else 500)
+            return
+        signal.destination = destination
+        signal.invite = request
+        self.adopt(entry, signal)
+        signal.invite_txn = self._send(entry, request, destination)
+        self.track(signal.invite_txn, entry, signal, Use.INVITE)
+
+    def cancel(self, entry: Entry, effect: do.CancelInvite) -> None:
+        """CANCEL of our INVITE; without effect when its final response is here already."""
+        signal = entry.signals[effect.leg]
+        self._draw(entry, "CANCEL", signal.destination)
+        self._endpoint.cancel(signal.invite_txn)
+
+    def ack(self, entry: Entry, effect: do.SendAck) -> None:
+        """ACK of the 2xx to our INVITE."""
+        signal = entry.signals[effect.leg]
+        self._ack(entry, signal, signal.invite_txn, 1, effect.body, effect.body_type)
+
+    def release_fork(self, entry: Entry, signal: Signal, response: Response) -> None:
+        """A 2xx of another branch of a forked INVITE: acknowledged and ended (RFC 3261 §13.2.2.4)."""
+        if signal.invite is None:
+            return
+        dialog = Dialog.from_response(signal.invite, response)
+        dialog.confirm(response)
+        destination = self._hop(dialog)
+        ack = dialog.create_request("ACK", cseq=1)
+        self._endpoint.send_ack(signal.invite_txn, ack, destination)
+        self._send(entry, dialog.create_request("BYE"), destination)
+
+    # -- being called ------------------------------------------------------------------------------
+
+    def alert(self, entry: Entry, effect: do.Alert) -> None:
+        """180 or 183."""
+        signal = entry.signals[effect.leg]
+        self._begin_dialog(signal)
+        self._answer(entry, signal, effect.status, effect.body, effect.body_type)
+
+    def accept(self, entry: Entry, effect: do.Accept) -> None:
+        """200; the core repeats it until the ACK."""
+        signal = entry.signals[effect.leg]
+        self._begin_dialog(signal)
+        if signal.dialog is not None:
+            signal.dialog.confirm()
+        self._answer(entry, signal, 200, effect.body, effect.body_type)
+
+    def reject(self, entry: Entry, effect: do.Reject) -> None:
+        """A final failure."""
+        self._answer(entry, entry.signals[effect.leg], effect.status, b"", "")
+        self.count(effect.status)
+
+    def count(self, status: int) -> None:
+        """Counts a failure sent to a caller."""
+        self.sent_status[status] = self.sent_status.get(status, 0) + 1
+
+    def _begin_dialog(self, signal: Signal) -> None:
+        if signal.dialog is None and signal.invite is not None:
+            signal.dialog = Dialog.from_request(signal.invite, signal.local_tag)
+
+    def _answer(self, entry: Entry, signal: Signal, status: int, body: bytes, body_type: str) -> None:
+        assert signal.invite is not None
+        headers = [("Allow", ALLOW)] if status < 300 else []
+        if status == 503:
+            headers.append(("Retry-After", self.retry_after))
+        response = signal.invite.reply(
+            status,
+            to_tag=signal.local_tag,
+            contact=self._contact if status < 300 else None,
+            body=body,
+            content_type=body_type or None,
+            headers=headers,
+        )
+        signal.response = response
+        self.respond(entry, signal.invite_txn, response, signal.destination)
+
+    def respond(self, entry: Entry | None, txn: int, response: Response, peer: Address) -> None:
+        """Sends a response; nothing when its transaction has ended meanwhile."""
+        if ladder_enabled():
+            self._draw(entry, f"{response.status} {response.reason} ({response.cseq.method})", peer)
+        self._endpoint.respond(txn, response)
+
+    # -- inside a dialog ---------------------------------------------------------------------------
+
+    def bye(self, entry: Entry, effect: do.SendBye) -> None:
+        """BYE."""
+        self._request(entry, effect.leg, "BYE", Use.BYE)
+
+    def pass_offer(self, entry: Entry, effect: do.PassOffer) -> None:
+        """Re-INVITE."""
+        signal = entry.signals[effect.leg]
+        txn = self._request(entry, effect.leg, "INVITE", Use.OFFER, effect.body, effect.body_type)
+        signal.offer_txn = txn
+        if signal.dialog is not None:
+            signal.offer_cseq = signal.dialog.state().local_cseq
+
+    def accept_offer(self, entry: Entry, effect: do.AcceptOffer) -> None:
+        """200 to a re-INVITE."""
+        signal = entry.signals[effect.leg]
+        if signal.offer is not None:
+            response = signal.offer.reply(
+                200,
+                contact=self._contact,
+                body=effect.body,
+                content_type=effect.body_type or None,
+                headers=(("Allow", ALLOW),),
+            )
+            self.respond(entry, signal.offer_txn, response, signal.destination)
+
+    def refuse_offer(self, entry: Entry, effect: do.RefuseOffer) -> None:
+        """A final failure to a re-INVITE."""
+        signal = entry.signals[effect.leg]
+        offer, signal.offer = signal.offer, None
+        if offer is not None:
+            self.untrack(signal.offer_txn, signal)
+            self.respond(entry, signal.offer_txn, offer.reply(effect.status), signal.destination)
+
+    def ack_offer(self, entry: Entry, effect: do.AckOffer) -> None:
+        """ACK of the 2xx to our re-INVITE."""
+        signal = entry.signals[effect.leg]
+        self._ack(entry, signal, signal.offer_txn, signal.offer_cseq, effect.body, effect.body_type)
+
+    def pass_info(self, entry: Entry, effect: do.PassInfo) -> None:
+        """INFO."""
+        self._request(entry, effect.leg, "INFO", Use.INFO, effect.body, effect.body_type)
+
+    def talk(self, entry: Entry, effect: do.SendTalk) -> None:
+        """NOTIFY with Event: talk, in the early dialog of a ringing phone."""
+        headers = (("Event", "talk"), ("Subscription-State", "active"))
+        self._request(entry, effect.leg, "NOTIFY", Use.TALK, headers=headers)
+
+    def _request(
+        self,
+        entry: Entry,
+        leg: int,
+        method: str,
+        use: Use,
+        body: bytes = b"",
+        body_type: str = "",
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> int:
+        signal = entry.signals[leg]
+        dialog = signal.dialog
+        if dialog is None:  # nobody to ask
+            self._gone(entry, leg, use)
+            return 0
+        request = dialog.create_request(
+            method,
+            contact=self._contact if method == "INVITE" else None,
+            body=body,
+            content_type=body_type or None,
+            headers=headers,
+        )
+        try:
+            txn = self._send(entry, request, self._hop(dialog))
+        except NoNextHop as error:
+            self._log.warning("request in a dialog cannot be sent", method=method, problem=str(error))
+            self._gone(entry, leg, use)
+            return 0
+        self.track(txn, entry, signal, use)
+        return txn
+
+    def _ack(self, entry: Entry, signal: Signal, txn: int, cseq: int, body: bytes, body_type: str) -> None:
+        dialog = signal.dialog
+        if dialog is None:
+            return
+        ack = dialog.create_request("ACK", cseq=cseq, body=body, content_type=body_type or None)
+        destination = self._hop(dialog)
+        self._draw(entry, "ACK", destination)
+        self._endpoint.send_ack(txn, ack, destination)
+
+    def _hop(self, dialog: Dialog) -> Address:
+        return self._hops.for_dialog(dialog.id[0], dialog.next_hop())
+
+    def _send(self, entry: Entry, request: Request, destination: Address) -> int:
+        if ladder_enabled():
+            self._draw(entry, f"{request.method} {request.uri}", destination)
+        return self._endpoint.send_request(
+            request, destination, branch_prefix=branch_prefix(entry.thread.slot)
+        )
+
+    # -- parts -------------------------------------------------------------------------------------
+
+    def _from(self, entry: Entry, caller: str, tag: str) -> str:
+        display = entry.display
+        quoted = '"' + display.replace("\\", "\\\\").replace('"', '\\"') + '" ' if display else ""
+        return f"{quoted}<{self._uri(caller)}>;tag={tag}"
+
+    def _uri(self, user: str) -> str:
+        if _PLAIN.fullmatch(user):
+            return f"sip:{user}@{self._host}"
+        return str(Uri(self._host, user=user or "anonymous"))
+
+    def _draw(self, entry: Entry | None, text: str, peer: Address) -> None:
+        if ladder_enabled():
+            thread = entry.thread.id if entry is not None else ""
+            ladder("sip", text, to=host_port(peer), call_thread_id=thread)

@@ -1,0 +1,286 @@
+"""SIPp as callers and phones: scenarios put together from steps, run as processes, judged by their exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import itertools
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.integration.servers import end
+
+SDP = """Content-Type: application/sdp
+Content-Length: [len]
+
+v=0
+o={name} 1 1 IN IP4 [local_ip]
+s=-
+c=IN IP4 [media_ip]
+t=0 0
+m=audio {port} RTP/AVP 0
+a=rtpmap:0 PCMU/8000
+"""
+EMPTY = "Content-Length: 0\n"
+_FROM = "From: <sip:{caller}@[local_ip]:[local_port]>;tag=[pid]c[call_number]"
+_TO = "To: <sip:[service]@{domain}>"
+_numbers = itertools.count(1)
+
+
+def _send(text: str, *, retransmit: bool = False, start: str = "") -> str:
+    attributes = (' retrans="500"' if retransmit else "") + start
+    return f"<send{attributes}><![CDATA[\n{text}\n]]></send>"
+
+
+def receive(what: str | int, *, optional: bool = False, extra: str = "") -> str:
+    """Waits for a request by its method or a response by its status."""
+    kind = "response" if isinstance(what, int) else "request"
+    return f'<recv {kind}="{what}"{" optional=" + chr(34) + "true" + chr(34) if optional else ""} {extra}/>'
+
+
+def pause(milliseconds: int) -> str:
+    """Waits."""
+    return f'<pause milliseconds="{milliseconds}"/>'
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Steps of who calls."""
+
+    number: str = "1001"
+    domain: str = "t1.example"
+
+    def _request(self, method: str, uri: str, cseq: str, rest: str, to_tag: str = "") -> str:
+        return "\n".join(
+            (
+                f"{method} {uri} SIP/2.0",
+                "Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]",
+                *([] if method in ("INVITE", "CANCEL") else ["[routes]"]),
+                _FROM.format(caller=self.number),
+                _TO.format(domain=self.domain) + to_tag,
+                "Call-ID: [call_id]",
+                f"CSeq: {cseq} {method}",
+                "Max-Forwards: 70",
+                f"Contact: <sip:{self.number}@[local_ip]:[local_port]>",
+                rest,
+            )
+        )
+
+    def invite(self, offer: bool = True, headers: str = "") -> str:
+        """INVITE."""
+        rest = headers + (SDP.format(name="caller", port=40000) if offer else EMPTY)
+        uri = f"sip:[service]@{self.domain}"
+        return _send(self._request("INVITE", uri, "1", rest), retransmit=True)
+
+    def ringing(self) -> str:
+        """100 and 180 or 183, each when it comes."""
+        return receive(100, optional=True) + receive(180, optional=True) + receive(183, optional=True)
+
+    def answered(self) -> str:
+        """200 and ACK."""
+        ack = self._request("ACK", "[next_url]", "1", EMPTY, "[peer_tag_param]")
+        return receive(200, extra='rrs="true"') + _send(ack)
+
+    def answered_with_answer(self) -> str:
+        """200 with an offer and ACK with the answer to it."""
+        ack = self._request("ACK", "[next_url]", "1", SDP.format(name="caller", port=40000), "[peer_tag_param]")
+        return receive(200, extra='rrs="true"') + _send(ack)
+
+    def refused(self, status: int) -> str:
+        """A final failure and its ACK."""
+        uri = f"sip:[service]@{self.domain}"
+        ack = self._request("ACK", uri, "1", EMPTY, "[peer_tag_param]")
+        return receive(status) + _send(ack)
+
+    def cancel(self) -> str:
+        """CANCEL, its 200 and the 487."""
+        uri = f"sip:[service]@{self.domain}"
+        request = self._request("CANCEL", uri, "1", EMPTY)
+        return _send(request, retransmit=True) + receive(200) + self.refused(487)
+
+    def reinvite(self) -> str:
+        """Re-INVITE with hold, its answer, ACK."""
+        body = SDP.format(name="caller", port=40000) + "a=sendonly\n"
+        invite = self._request("INVITE", "[next_url]", "2", body, "[peer_tag_param]")
+        invite = invite.replace("From:", "[routes]\nFrom:", 1)
+        ack = self._request("ACK", "[next_url]", "2", EMPTY, "[peer_tag_param]")
+        return _send(invite, retransmit=True) + receive(100, optional=True) + receive(200) + _send(ack)
+
+    def bye(self, cseq: int = 2) -> str:
+        """BYE and its 200."""
+        request = self._request("BYE", "[next_url]", str(cseq), EMPTY, "[peer_tag_param]")
+        return _send(request, retransmit=True) + receive(200)
+
+    def hung_up(self) -> str:
+        """The other side's BYE, answered."""
+        return receive("BYE") + _send(_response("200 OK", EMPTY))
+
+
+def _response(status: str, rest: str, *, tag: bool = False, headers: str = "") -> str:
+    return "\n".join(
+        (
+            f"SIP/2.0 {status}",
+            "[last_Via:]",
+            "[last_Record-Route:]",
+            "[last_From:]",
+            "[last_To:]" + (";tag=[pid]p[call_number]" if tag else ""),
+            "[last_Call-ID:]",
+            "[last_CSeq:]",
+            "Contact: <sip:phone@[local_ip]:[local_port]>",
+            headers + rest,
+        )
+    )
+
+
+class Phone:
+    """Steps of who is called."""
+
+    @staticmethod
+    def called() -> str:
+        """INVITE."""
+        return receive("INVITE", extra='rrs="true"')
+
+    @staticmethod
+    def rings() -> str:
+        """180."""
+        return _send(_response("180 Ringing", EMPTY, tag=True))
+
+    @staticmethod
+    def answers(port: int = 40002) -> str:
+        """200 and its ACK."""
+        ok = _response("200 OK", SDP.format(name="phone", port=port), tag=True)
+        return _send(ok, retransmit=True) + receive("ACK")
+
+    @staticmethod
+    def refuses(status: str) -> str:
+        """A final failure and its ACK."""
+        return _send(_response(status, EMPTY, tag=True), retransmit=True) + receive("ACK")
+
+    @staticmethod
+    def cancelled() -> str:
+        """CANCEL, its 200, the 487 and its ACK. The Via and CSeq of the INVITE differ from the CANCEL's by method."""
+        ok = _send(_response("200 OK", EMPTY, tag=True))
+        gone = _response("487 Request Terminated", EMPTY, tag=True).replace("[last_CSeq:]", "CSeq: 1 INVITE")
+        return receive("CANCEL") + ok + _send(gone, retransmit=True) + receive("ACK")
+
+    @staticmethod
+    def told_to_talk() -> str:
+        """NOTIFY with Event: talk, answered."""
+        return receive("NOTIFY") + _send(_response("200 OK", EMPTY))
+
+    @staticmethod
+    def answers_first_invite() -> str:
+        """200 to the INVITE after another request came in between."""
+        ok = _response("200 OK", SDP.format(name="phone", port=40002))
+        return ok
+
+    @staticmethod
+    def reinvited() -> str:
+        """Re-INVITE, answered, and its ACK."""
+        ok = _response("200 OK", SDP.format(name="phone", port=40002) + "a=recvonly\n")
+        return receive("INVITE") + _send(ok, retransmit=True) + receive("ACK")
+
+    @staticmethod
+    def hung_up() -> str:
+        """BYE, answered."""
+        return receive("BYE") + _send(_response("200 OK", EMPTY))
+
+    @staticmethod
+    def hangs_up() -> str:
+        """BYE of our own, and its 200."""
+        bye = "\n".join(
+            (
+                "BYE [next_url] SIP/2.0",
+                "Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]",
+                "[routes]",
+                "From: [$local]",
+                "To: [$remote]",
+                "Call-ID: [call_id]",
+                "CSeq: 1 BYE",
+                "Max-Forwards: 70",
+                EMPTY,
+            )
+        )
+        return _send(bye, retransmit=True) + receive(200)
+
+
+@dataclass
+class Result:
+    """What a SIPp process did."""
+
+    code: int
+    text: str
+    messages: str
+    """Every message with its time, when they were kept."""
+
+    def statuses(self) -> list[int]:
+        """Status lines received, in order, without repetitions of the same one in a row."""
+        blocks = re.findall(r"UDP message received \[\d+\] bytes :\s+SIP/2\.0 (\d{3})", self.messages)
+        return [int(status) for status, _ in itertools.groupby(blocks)]
+
+
+class Sipp:
+    """One SIPp process."""
+
+    def __init__(
+        self,
+        folder: Path,
+        host: str,
+        port: int,
+        steps: list[str],
+        *,
+        remote: tuple[str, int] | None = None,
+        service: str = "1002",
+        calls: int = 1,
+        rate: float = 10.0,
+        timeout_s: int = 30,
+        trace: bool = True,
+        users: str = "",
+    ) -> None:
+        number = next(_numbers)
+        self.folder = folder / f"sipp-{number}"
+        self.folder.mkdir()
+        scenario = self.folder / "scenario.xml"
+        scenario.write_text('<?xml version="1.0"?>\n<scenario name="s">\n' + "\n".join(steps) + "\n</scenario>\n")
+        self.command = [
+            "sipp",
+            *([f"{remote[0]}:{remote[1]}"] if remote else []),
+            *("-sf", str(scenario), "-i", host, "-p", str(port), "-s", service, "-m", str(calls)),
+            *("-r", str(rate), "-timeout", f"{timeout_s}s", "-timeout_error", "-nostdin", "-skip_rlimit"),
+            *(("-trace_msg", "-message_file", str(self.folder / "messages")) if trace else ()),
+            *("-trace_err", "-error_file", str(self.folder / "errors")),
+            *(("-inf", users) if users else ()),
+        ]
+        with (self.folder / "out").open("wb") as out:
+            self.process = subprocess.Popen(
+                self.command, stdout=out, stderr=subprocess.STDOUT, cwd=self.folder, stdin=subprocess.DEVNULL
+            )
+
+    async def finished(self, seconds: float = 40.0) -> Result:
+        """Waits for the end of the process."""
+        code = await asyncio.to_thread(self.process.wait, seconds)
+        return Result(code, self._read("errors") or self._read("out"), self._read("messages"))
+
+    async def good(self, seconds: float = 40.0) -> Result:
+        """Waits for an end in which every call went as the scenario says."""
+        result = await self.finished(seconds)
+        assert result.code == 0, f"SIPp ended with {result.code}:\n{result.text[-3000:]}\n{result.messages[-4000:]}"
+        return result
+
+    def _read(self, name: str) -> str:
+        path = self.folder / name
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def close(self) -> None:
+        """Ends it."""
+        end(self.process)
+
+
+def users(path: Path, rows: list[tuple[str, ...]]) -> str:
+    """An injection file for -inf, taken in turn; fields are [field0], [field1] …"""
+    with path.open("w", newline="") as file:
+        file.write("SEQUENTIAL\n")
+        csv.writer(file, delimiter=";").writerows(rows)
+    return str(path)
