@@ -193,6 +193,27 @@ async def test_every_shape_is_counted_where_it_is_made(shape: str) -> None:
     assert [(code, value) for (_, code, _), value in sent.items()] == [("OK", 1)]
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_a_call_that_its_client_gives_up_is_counted_as_cancelled(shape: str) -> None:
+    entered, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def act(_: Any) -> None:
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    async with serving(Probe(act)) as service, calling(service) as calls:
+        call = asyncio.create_task(getattr(calls, shape)(metadata=PEER))
+        await asyncio.wait_for(entered.wait(), 5)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        await asyncio.wait_for(cancelled.wait(), 5)
+        handled = await _counts(service, "voicemesh_probe_rpc_handled_total", 1)
+    assert [(code, sli) for _, code, sli in handled] == [("CANCELLED", "indeterminate")]
+
+
 @pytest.fixture
 def drawn() -> Iterator[io.StringIO]:
     """The ladder records written meanwhile."""
