@@ -174,7 +174,7 @@ class Taken:
     column: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StepResult:
     effects: list[Effect] = field(default_factory=list)
     configuration: list[str] = field(default_factory=list)

@@ -57,6 +57,10 @@ _ESCAPE = re.compile(r"\\(?:u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w|(?P<lone>u[dD][
 """An escape in JSON text: a pair of surrogates, a lone one, or any other."""
 
 
+_NOTHING = "\n;void 0"
+"""Ends a script, so that its last value need not have a Python form."""
+
+
 class SessionError(Exception):
     """The host used a session wrongly (a step after its end, an answer nobody asked for)."""
 
@@ -102,6 +106,7 @@ class Interpreter:
         }
         self._call: Any = None
         self._knows_xml = False
+        self._known_taken: dict[tuple[int, str], Taken] = {}
         self._before: bytes | None = None
         """The state before the step in progress; None when that is "not started"."""
         self._kept: bytes | None = None
@@ -279,7 +284,7 @@ class Interpreter:
         for script in self.compiled.scripts:
             try:
                 if not script.problem:
-                    self._context.eval(script.text)
+                    self._context.eval(script.text + _NOTHING)
                     continue
                 message = script.problem
             except (quickjs.JSException, quickjs.StackOverflow) as error:
@@ -298,11 +303,13 @@ class Interpreter:
             text = _whole(text)
         try:
             answer = json.loads(text)
-            if text.count("[") + text.count("{") > MAX_DEPTH and _depth(answer) > MAX_DEPTH:
+            if len(text) > 2 * MAX_DEPTH and _depth(answer) > MAX_DEPTH:
                 raise _Stopped(_broken(f"data nested deeper than {MAX_DEPTH}"))
-            if isinstance(answer, dict) and "stop" in answer:
+            if isinstance(answer, list):
+                return answer
+            if "stop" in answer:
                 raise _Stopped(Failure(answer["stop"], str(answer["message"])))
-            if isinstance(answer, dict) and "query" in answer:
+            if "query" in answer:
                 number, module, function, given = answer["query"]
                 raise _Stopped(query=Query(number, module, function, tuple(given)))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -316,6 +323,8 @@ class Interpreter:
             text = self._call(operation, *arguments)
         except (quickjs.JSException, quickjs.StackOverflow) as error:
             raise _Stopped(_failure(error)) from None
+        except (TypeError, ValueError) as error:  # a value that has no Python form
+            raise _Stopped(_broken(str(error))) from None
         return text if isinstance(text, str) else None
 
     def _extend_xml(self) -> None:
@@ -362,7 +371,7 @@ class Interpreter:
             if script.problem:
                 continue
             try:
-                self._context.eval(script.text)
+                self._context.eval(script.text + _NOTHING)
             except (quickjs.JSException, quickjs.StackOverflow) as error:
                 failure = _failure(error)
                 if failure.reason != "script":
@@ -372,15 +381,24 @@ class Interpreter:
 
     def _result(self, answer: Json, event: Event | None) -> StepResult:
         active, effects, trace, finished = answer
-        states, transitions = self.compiled.states, self.compiled.transitions
-        taken = [transitions[number] for number in trace]
+        states = self.compiled.states
         name = event.name if event else ""
         return StepResult(
-            effects=[self._effect(item, event) for item in effects],
-            configuration=[states[number] for number in active],
-            finished=bool(finished),
-            trace=[Taken(t.source, name if t.event else "", t.targets, t.line, t.column) for t in taken],
+            [self._effect(item, event) for item in effects],
+            [states[number] for number in active],
+            finished is True,
+            trace=[self._taken(number, name) for number in trace],
         )
+
+    def _taken(self, number: int, event: str) -> Taken:
+        known = self._known_taken.get((number, event))
+        if known is None:
+            t = self.compiled.transitions[number]
+            known = Taken(t.source, event if t.event else "", t.targets, t.line, t.column)
+            if len(self._known_taken) > 256:
+                self._known_taken.clear()
+            self._known_taken[number, event] = known
+        return known
 
     def _effect(self, item: list[Json], event: Event | None) -> Effect:
         kind = item[0]
@@ -422,18 +440,27 @@ class Interpreter:
         return Action(str(module), str(name), dict(attributes), str(requestid), parts, line, column)
 
 
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
 def _event_json(event: Event) -> str:
     """The event for the runtime."""
     body: dict[str, Json] = {"name": event.name, "type": event.type}
-    for name in ("sendid", "origin", "origintype", "invokeid", "raw"):
-        value = getattr(event, name)
-        if value:
-            body[name] = value
+    if event.sendid:
+        body["sendid"] = event.sendid
+    if event.origin:
+        body["origin"] = event.origin
+    if event.origintype:
+        body["origintype"] = event.origintype
+    if event.invokeid:
+        body["invokeid"] = event.invokeid
+    if event.raw:
+        body["raw"] = event.raw
     if event.content is not None:
         body["data"] = interpret(event.content)
     elif event.data is not None or event.has_data:
         body["data"] = event.data
-    return json.dumps(body)
+    return _encode(body)
 
 
 def _broken(message: str) -> Failure:
@@ -443,7 +470,7 @@ def _broken(message: str) -> Failure:
 
 
 def _depth(value: Json) -> int:
-    """How deeply lists and objects are nested."""
+    """How deeply lists and objects are nested. (A text has at least two characters a level.)"""
     depth, level = 0, [value]
     while level := [item for item in level if isinstance(item, dict | list)]:
         depth += 1

@@ -772,7 +772,9 @@ function terminate(_argument, time) {
 function answer() {
   if (pending !== null) throw QUERY;
   if (halted !== null) throw halted;
-  return toJson([configuration.map((s) => s.index), effects, trace, finished]);
+  const states = [];
+  for (let i = 0; i < configuration.length; i++) states.push(configuration[i].index);
+  return toJson([states, effects, trace, finished]);
 }
 
 // ---- the session's surroundings ------------------------------------------------------------------------------------

@@ -120,6 +120,7 @@ TAMPERING = [
     "Object.keys = Object.defineProperty = Object.freeze = null; Map.prototype.get = null;",
     "Object.prototype.$ = 1; Object.prototype.kind = 5; Array.prototype[0] = 9;",
     "Object.setPrototypeOf(globalThis, null); delete globalThis.In; Object.freeze(globalThis);",
+    "JSON.stringify = function () { return Symbol('x'); }; Array.prototype.toJSON = function () { return 5n; };",
     "String.prototype.startsWith = String.prototype.split = null; RegExp.prototype.exec = null; Error = null;",
 ]
 
@@ -163,3 +164,12 @@ def test_limits_must_be_positive() -> None:
         "cpu_seconds: must be above 0",
         "microsteps: must be above 0",
     ]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["Symbol('x')", "12n", "'x'.repeat(5000) + 'y'.repeat(5000) + Math.random()", "new Proxy({}, {})"],
+)
+def test_the_last_value_of_a_script_is_nobodys_business(value: str) -> None:
+    made = session(compiled(f"<script>{value}</script><state id='s'/>"))
+    assert made.start(1.0).configuration == ["s"]
