@@ -1,0 +1,103 @@
+"""A small local mesh with real services: ready, reached through the edge, healed after a kill."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import time
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+from voice.config.v1 import config_service_pb2, config_service_pb2_grpc, object_pb2
+from voice.mesh.v1 import node_service_pb2, node_service_pb2_grpc
+from voice.mesh.v1.node_pb2 import NodeState
+
+from mesh.identity import tokens
+from mesh.local import LocalMesh, LocalSettings
+from mesh.local.guide import guide
+from mesh.local.layout import DEFAULT_COUNTS
+from mesh.local.settings import REPOSITORY
+
+
+def edge_channel(mesh: LocalMesh) -> grpc.aio.Channel:
+    """A client's channel to the edge."""
+    credentials = grpc.ssl_channel_credentials(mesh.ca_file.read_bytes())
+    return grpc.aio.secure_channel(mesh.edge, credentials, (("grpc.use_local_subchannel_pool", 1),))
+
+
+def bearer(token: str) -> tuple[str, str]:
+    return ("authorization", f"Bearer {token}")
+
+
+def left_behind(pids: list[int | None], folder: Path) -> list[str]:
+    """Processes and files that should be gone."""
+    found = [f"process {pid}" for pid in pids if Path(f"/proc/{pid}").exists()]
+    return found + [
+        path.name for path in folder.iterdir() if path.name not in {".voicemesh-run", "logs", "envoy"}
+    ]
+
+
+async def names_of_dns(channel: grpc.aio.Channel, tenant: str, token: str) -> set[str]:
+    """Numbers of a tenant's DNs, asked through the edge."""
+    stub = config_service_pb2_grpc.ConfigServiceStub(channel)
+    request = config_service_pb2.ListObjectsRequest(tenant=tenant, type=object_pb2.OBJECT_TYPE_DN)
+    answer = await stub.ListObjects(request, metadata=(bearer(token),), timeout=5, wait_for_ready=True)
+    return {found.dn.number for found in answer.objects}
+
+
+@pytest.mark.slow
+@pytest.mark.feature("XC-15")
+async def test_a_mesh_starts_answers_through_the_edge_and_heals(tmp_path: Path) -> None:
+    counts = {**dict.fromkeys(DEFAULT_COUNTS, 0), "config": 1, "redis_queue": 2}
+    said: list[str] = []
+    settings = LocalSettings(counts=counts, run_dir=tmp_path, net=None)
+    async with LocalMesh(settings, said.append) as mesh, edge_channel(mesh) as channel:
+        assert any("ready" in line for line in said)
+        operator = mesh.token("t1", tokens.OPERATOR)
+        nodes = node_service_pb2_grpc.NodeServiceStub(channel)
+        for instance in mesh.instances():
+            asked = (bearer(operator), ("voicemesh-service", instance.service))
+            answer = await nodes.GetNode(node_service_pb2.GetNodeRequest(), metadata=asked, timeout=5)
+            assert answer.node.service == instance.service
+            assert answer.node.state == NodeState.NODE_STATE_SERVING
+            assert all(dependency.up for dependency in answer.dependencies)
+
+        client = mesh.token("t1", tokens.CLIENT)
+        assert await names_of_dns(channel, "t1", client)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await names_of_dns(channel, "t2", client)
+        assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+        async with httpx.AsyncClient() as scraper:
+            for node, address in mesh.metrics.items():
+                page = await scraper.get(f"http://{address}/metrics")
+                assert page.status_code == 200, node
+                assert "voicemesh_" in page.text
+
+        # the lines that people are shown work as they stand
+        lines = [line.strip() for line in guide(mesh).splitlines() if "grpcurl" in line]
+        assert len(lines) == 3
+        for line in lines:
+            run = await asyncio.to_thread(
+                subprocess.run,
+                ["bash", "-c", line],
+                cwd=REPOSITORY,
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=False,
+            )
+            assert run.returncode == 0, f"{line}\n{run.stderr}"
+            assert "voice." in run.stdout or "objects" in run.stdout
+
+        mesh.process("config-0").kill()
+        deadline = time.monotonic() + 30
+        while not mesh.process("config-0").restarts:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        await mesh.wait_ready(timeout=30)
+        assert await names_of_dns(channel, "t1", client)
+        processes = [process.pid for process in mesh.processes.values()]
+    assert left_behind(processes, tmp_path) == []
