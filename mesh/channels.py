@@ -26,7 +26,8 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # This is the time one attempt to connect may take, whatever its name says: a busy machine needs some.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 1000),
     # Below 5 s a gRPC server answers GOAWAY too_many_pings; 10 s keeps a NAT open and finds a dead sidecar.
     ("grpc.keepalive_time_ms", 10_000),

@@ -4,6 +4,7 @@ a call."""
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
 from typing import Any
 
@@ -123,6 +124,16 @@ async def test_a_call_on_behalf_of_a_call_has_what_is_left() -> None:
     assert outer is not None
     assert inner is not None
     assert 0 < inner <= 1.5 + ROUNDING_S
+
+
+async def test_the_channel_finds_a_sidecar_that_was_restarted() -> None:
+    with tempfile.TemporaryDirectory(prefix="vm-") as folder:
+        egress = f"{folder}/egress.sock"
+        async with serving(Probe(nothing), egress=f"unix:{egress}") as service:
+            stub = ConfigServiceStub(service.channel)
+            for _ in range(3):
+                async with serving(Probe(nothing), listen=egress):
+                    await stub.GetObject(config.GetObjectRequest(tenant="t1"), timeout=10, metadata=PEER)
 
 
 async def test_a_call_waits_for_a_sidecar_that_is_not_there_yet() -> None:
