@@ -1,7 +1,7 @@
 """CPU of a call (INVITE … BYE, Record-Route) through the SIP proxy, beside Kamailio in the same run.
 
-Ours: the Rust core's proxy in one Python process with tables for one node, as services/sip_proxy uses it. Kamailio: t_relay and
-record_route, one worker (bench/peers/kamailio.cfg). SIPp at both ends over loopback UDP; a run with a failed call or a
+Ours: the Rust core's proxy in one Python process with tables for one node, as services/sip_proxy uses it. Kamailio: t_relay
+and record_route, one worker (bench/peers/kamailio.cfg). SIPp at both ends over loopback UDP; a run with a failed call or a
 retransmission does not count.
 """
 

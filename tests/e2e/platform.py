@@ -123,7 +123,7 @@ class Desk:
         self._metadata = platform.bearer(tenant, subject=f"agent:A{dn}")
         self.tenant, self.dn, self.agent_id = tenant, dn, f"A{dn}"
 
-    def _fields(self) -> dict[str, str]:
+    def _fields(self) -> dict[str, Any]:
         return {
             "tenant": self.tenant,
             "dn": self.dn,

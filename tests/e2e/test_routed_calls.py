@@ -37,7 +37,7 @@ async def test_300_routed_calls_of_three_tenants_over_three_nodes(platform: Plat
         phones = stack.enter_context(ExitStack())
         events: dict[str, Events] = {}
         for tenant in TENANTS:
-            await _no_after_call_work(platform, channel, tenant)
+            await no_after_call_work(platform, channel, tenant)
             await asyncio.to_thread(phones.enter_context, sipp_phones(platform, tenant, AGENTS))
             for dn in AGENTS:
                 desk = Desk(platform, channel, tenant, dn)
@@ -114,7 +114,7 @@ async def _call_state_saw_the_same(
         assert list(answer.thread.anomalies) == []
 
 
-async def _no_after_call_work(platform: Platform, channel: grpc.aio.Channel, tenant: str) -> None:
+async def no_after_call_work(platform: Platform, channel: grpc.aio.Channel, tenant: str) -> None:
     """Agents take the next call at once."""
     stub = ConfigServiceStub(channel)
     metadata = platform.bearer(tenant)

@@ -1,0 +1,77 @@
+"""Routed calls through the whole platform: an application asks for a skill, SIPp as callers and as 40 agents' phones.
+
+The rate is raised until calls fail or are sent again; the highest that went well is printed with the CPU a call of each service
+(sidecars apart). Agents have no after-call work; calls last 200 ms. There is no peer that does the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench.harness import Invalid, Result, cpu_seconds, sipp_uac
+from tests.e2e.platform import Desk, Platform, sipp_phones
+from tests.e2e.test_routed_calls import no_after_call_work
+
+AGENTS = [str(number) for number in range(1001, 1011)]
+TENANTS = ("t1", "t2", "t3")
+RATES = (5, 10, 15, 20, 30)
+SECONDS = 20
+
+
+def run() -> Iterator[Result]:
+    """Highest rate and CPU a call by service."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        platform = Platform(Path(folder) / "mesh", {}, {"VOICEMESH_SIP_PROXY_DIGEST_ALGORITHMS": "MD5"})
+        try:
+            platform.start()
+            stack.enter_context(sipp_phones(platform, "t1", AGENTS, answer_ms=0))
+            asyncio.run(_sign_in(platform))
+            yield from _raise_rate(platform)
+        finally:
+            platform.stop()
+
+
+async def _sign_in(platform: Platform) -> None:
+    async with platform.edge() as channel:
+        await no_after_call_work(platform, channel, "t1")
+        for dn in AGENTS:
+            desk = Desk(platform, channel, "t1", dn)
+            await desk.login()
+            await desk.ready()
+
+
+def _raise_rate(platform: Platform) -> Iterator[Result]:
+    source = (platform.ip(201, 61), 5060)
+    best, costs, latency = 0.0, dict[str, float](), 0.0
+    for rate in RATES:
+        calls = rate * SECONDS
+        before = _spent(platform)
+        counted = sipp_uac(source, platform.proxy, "8000", calls=calls, rate=rate, talk_ms=200, timeout_s=60)
+        try:
+            counted.check(calls)
+        except Invalid:
+            break
+        after = _spent(platform)
+        best, latency = rate, counted.percentile(0.5)
+        costs = {name: (after[name] - before[name]) / calls * 1e6 for name in before}
+    if not best:
+        raise Invalid(f"not even {RATES[0]} routed calls a second went well")
+    yield Result("routed_calls", "highest_rate", "calls/s", best)
+    yield Result("routed_calls", "invite_to_180_p50", "ms", latency)
+    yield Result("routed_calls", "cpu_per_call", "us", sum(costs.values()))
+    for name, cost in sorted(costs.items()):
+        yield Result("routed_calls", f"cpu_per_call.{name}", "us", cost)
+
+
+def _spent(platform: Platform) -> dict[str, float]:
+    spent: dict[str, float] = defaultdict(float)
+    for name, process in platform.mesh.processes.items():
+        if process.pid is not None:
+            group = "sidecars" if name.endswith(".envoy") else name.rpartition("-")[0] or name
+            spent[group] += cpu_seconds([process.pid])
+    return spent
