@@ -21,6 +21,7 @@ from mesh.identifiers import thread_slot
 from mesh.rq import THREAD, Rq
 from tests.e2e.platform import Platform
 
+PEER = (("x-voicemesh-peer", "spiffe://voicemesh.local/ns/voice/sa/sip_cluster"),)
 RATE, SECONDS, STREAMS = 5000, 10, 200
 COUNTS = dict.fromkeys(
     ("config", "registrar", "dial_plan", "sip_proxy", "sip_cluster", "call_state", "agent_state", "tenant", "orchestration",
@@ -53,7 +54,7 @@ class Sockets:
 
     def channel(self, record: NodeRecord) -> tuple[grpc.aio.Channel, tuple[tuple[str, str], ...]]:
         """The node's socket."""
-        return self._channels[record.node], ()
+        return self._channels[record.node], PEER
 
     async def close(self) -> None:
         """Closes the channels."""
