@@ -18,6 +18,9 @@ from services.config.integrity import Stored, TenantModel
 from services.config.keys import Keys, Parsed
 from services.config.schema import IMPORT_ORDER, TYPE_OF
 
+TURN = 500
+"""Keys of a snapshot read in one turn of the loop."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredLogin:
@@ -91,7 +94,7 @@ class Copy:
         self._watch = self._etcd.watch(self._keys.prefix)
         try:
             async for batch in self._watch:
-                self.apply(batch)
+                await self.apply(batch)
         finally:
             await self._watch.close()
 
@@ -108,10 +111,11 @@ class Copy:
                 return False
         return True
 
-    def apply(self, batch: Batch) -> None:
-        """Takes what the watch tells."""
+    async def apply(self, batch: Batch) -> None:
+        """Takes what the watch tells. Changes are in place at once; a snapshot is read beside what is there and
+        put in its place when it is whole, the loop turning meanwhile."""
         if batch.snapshot is not None:
-            self._load(batch.snapshot)
+            self.tenants = await self._load(batch.snapshot)
             self.snapshots += 1
             self.feed.reset(batch.revision)
             self.loaded.set()
@@ -121,53 +125,57 @@ class Copy:
         self._moved.set()
         self._moved = asyncio.Event()
 
-    def _load(self, items: Iterable[KeyValue]) -> None:
-        self.tenants = {}
-        for kv in items:
+    async def _load(self, items: Iterable[KeyValue]) -> dict[str, TenantCopy]:
+        tenants = dict[str, TenantCopy]()
+        for at, kv in enumerate(items):
             parsed = self._keys.parse(kv.key)
             if parsed is not None and parsed.tenant:
-                self._put(parsed, kv)
+                _put(tenants.setdefault(parsed.tenant, TenantCopy()), parsed, kv)
+            if at % TURN == TURN - 1:
+                await asyncio.sleep(0)
+        return tenants
 
     def _take(self, changes: Iterable[Change]) -> Iterator[Entry]:
         for change in changes:
             parsed = self._keys.parse(change.key)
             if parsed is None or not parsed.tenant:
                 continue
+            tenant = self.tenants.setdefault(parsed.tenant, TenantCopy())
             if change.kv is not None:
-                self._put(parsed, change.kv)
+                _put(tenant, parsed, change.kv)
             else:
-                self._delete(parsed)
+                _delete(tenant, parsed)
             entry = entry_of(parsed, change)
             if entry is not None:
                 yield entry
 
-    def _put(self, parsed: Parsed, kv: KeyValue) -> None:
-        tenant = self.tenants.setdefault(parsed.tenant, TenantCopy())
-        match parsed.kind:
-            case "counter":
-                tenant.counter_revision, tenant.next_dbid = kv.mod_revision, int(kv.value)
-            case "dn_logins":
-                tenant.dn_logins[parsed.id] = (kv.value.decode(), kv.mod_revision)
-            case "registrations":
-                tenant.registrations[parsed.id] = _registrations(kv)
-            case "logins":
-                tenant.logins[parsed.id] = StoredLogin(Login.FromString(kv.value), kv.mod_revision)
-            case _:
-                tenant.model.put(parsed.kind, int(parsed.id), _stored(kv))
 
-    def _delete(self, parsed: Parsed) -> None:
-        tenant = self.tenants.setdefault(parsed.tenant, TenantCopy())
-        match parsed.kind:
-            case "counter":
-                tenant.counter_revision, tenant.next_dbid = 0, 1
-            case "dn_logins":
-                tenant.dn_logins.pop(parsed.id, None)
-            case "registrations":
-                tenant.registrations.pop(parsed.id, None)
-            case "logins":
-                tenant.logins.pop(parsed.id, None)
-            case _:
-                tenant.model.remove(parsed.kind, int(parsed.id))
+def _put(tenant: TenantCopy, parsed: Parsed, kv: KeyValue) -> None:
+    match parsed.kind:
+        case "counter":
+            tenant.counter_revision, tenant.next_dbid = kv.mod_revision, int(kv.value)
+        case "dn_logins":
+            tenant.dn_logins[parsed.id] = (kv.value.decode(), kv.mod_revision)
+        case "registrations":
+            tenant.registrations[parsed.id] = _registrations(kv)
+        case "logins":
+            tenant.logins[parsed.id] = StoredLogin(Login.FromString(kv.value), kv.mod_revision)
+        case _:
+            tenant.model.put(parsed.kind, int(parsed.id), _stored(kv))
+
+
+def _delete(tenant: TenantCopy, parsed: Parsed) -> None:
+    match parsed.kind:
+        case "counter":
+            tenant.counter_revision, tenant.next_dbid = 0, 1
+        case "dn_logins":
+            tenant.dn_logins.pop(parsed.id, None)
+        case "registrations":
+            tenant.registrations.pop(parsed.id, None)
+        case "logins":
+            tenant.logins.pop(parsed.id, None)
+        case _:
+            tenant.model.remove(parsed.kind, int(parsed.id))
 
 
 def entry_of(parsed: Parsed, change: Change) -> Entry | None:

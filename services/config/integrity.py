@@ -8,7 +8,7 @@ only, so it is committed under a guard on the tenant's counter key (store.py): n
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from voice.config.v1.object_pb2 import ConfigObject
@@ -31,6 +31,8 @@ from services.config.schema import (
 Id = tuple[Kind, int]
 """An object: kind and DBID."""
 MAX_PROBLEMS = 50
+STEP = 250
+"""Writes looked at in one step of `planning`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,12 +159,31 @@ class Problem:
 def plan(model: TenantModel, writes: Sequence[Write], next_dbid: int) -> Plan:
     """Checks all writes together; references among them may be in any order. Raises DomainError: for one write
     with the reason of its first problem, for several REASON_INVALID_ATTRIBUTE; each problem is named by field."""
-    problems = list(_limited(_problems(model, writes)))
+    steps = planning(model, writes, next_dbid)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: Plan = end.value
+            return result
+
+
+def planning(model: TenantModel, writes: Sequence[Write], next_dbid: int) -> Generator[None, None, Plan]:
+    """`plan` in steps of some milliseconds, so that a large import does not hold up the loop. The model may
+    change between them: then the plan is of no revision and its guard refuses it."""
+    problems = list[Problem]()
+    for item in _problems(model, writes):
+        if item is None:
+            yield
+        elif len(problems) < MAX_PROBLEMS:
+            problems.append(item)
     if problems:
         raise _failure(problems, several=len(writes) > 1)
     result = Plan(next_dbid=next_dbid)
-    for write in writes:
+    for at, write in enumerate(writes):
         _decide(model, write, result)
+        if at % STEP == STEP - 1:
+            yield
     return result
 
 
@@ -182,13 +203,6 @@ def _decide(model: TenantModel, write: Write, result: Plan) -> None:
         result.updated += 1
 
 
-def _limited(problems: Iterator[Problem]) -> Iterator[Problem]:
-    for count, problem in enumerate(problems):
-        if count >= MAX_PROBLEMS:
-            return
-        yield problem
-
-
 def _failure(problems: Sequence[Problem], *, several: bool) -> DomainError:
     reason = Reason.REASON_INVALID_ATTRIBUTE if several else problems[0].reason
     error = DomainError(reason, "; ".join(f"{p.field}: {p.rule}" for p in problems))
@@ -196,55 +210,71 @@ def _failure(problems: Sequence[Problem], *, several: bool) -> DomainError:
     return error
 
 
-def _problems(model: TenantModel, writes: Sequence[Write]) -> Iterator[Problem]:
+Found = Iterator[Problem | None]
+"""Problems, and None where a step ends."""
+
+
+def _in_steps(writes: Iterable[Write], look: Callable[[Write], Iterator[Problem]]) -> Found:
+    for at, write in enumerate(writes):
+        yield from look(write)
+        if at % STEP == STEP - 1:
+            yield None
+
+
+def _problems(model: TenantModel, writes: Sequence[Write]) -> Found:
     touched = {write.id: write for write in writes if write.id is not None}
-    yield from _immutable_problems(model, writes)
-    yield from _unique_problems(model, writes, touched)
-    yield from _reference_problems(model, writes)
-    yield from _dangling_problems(model, writes, touched)
+    change = _provision(model, writes)
+    yield None
+    yield from _in_steps(writes, lambda write: _immutable_problems(model, write))
+    taken: dict[Key, str] = {}
+    yield from _in_steps(writes, lambda write: _unique_problems(model, write, touched, taken))
+    yield from _in_steps(writes, lambda write: _reference_problems(model, write, change))
+    yield from _dangling_problems(model, writes, touched, change)
 
 
-def _immutable_problems(model: TenantModel, writes: Iterable[Write]) -> Iterator[Problem]:
-    for write in writes:
-        stored = model.get(*write.id) if write.id else None
-        if stored is None or write.message is None:
-            continue
-        kind = kind_of(write.message)
-        old, new = getattr(stored.message, kind), getattr(write.message, kind)
-        for name in IMMUTABLE.get(kind, ()):
-            if getattr(old, name) != getattr(new, name):
-                where = f"{write.at}.{kind}.{name}"
-                yield Problem(Reason.REASON_INVALID_ATTRIBUTE, where, "is immutable")
+def _immutable_problems(model: TenantModel, write: Write) -> Iterator[Problem]:
+    stored = model.get(*write.id) if write.id else None
+    if stored is None or write.message is None:
+        return
+    kind = kind_of(write.message)
+    old, new = getattr(stored.message, kind), getattr(write.message, kind)
+    for name in IMMUTABLE.get(kind, ()):
+        if getattr(old, name) != getattr(new, name):
+            yield Problem(Reason.REASON_INVALID_ATTRIBUTE, f"{write.at}.{kind}.{name}", "is immutable")
 
 
 def _unique_problems(
-    model: TenantModel, writes: Iterable[Write], touched: Mapping[Id, Write]
+    model: TenantModel, write: Write, touched: Mapping[Id, Write], taken: dict[Key, str]
 ) -> Iterator[Problem]:
-    taken: dict[Key, str] = {}
-    keeps = {id: _keys(write.message) for id, write in touched.items()}
-    for write in writes:
-        if write.message is None:
+    if write.message is None:
+        return
+    kind = kind_of(write.message)
+    for unique in uniques(write.message):
+        where = f"{write.at}.{kind}.{unique.field}"
+        if unique.key in taken:
+            yield Problem(
+                _reason(kind, unique), where, f"{describe(unique.key)} is also at {taken[unique.key]}"
+            )
+        taken.setdefault(unique.key, where)
+        owner = model.owner(unique.key)
+        if owner is None or owner == write.id or _releases(touched.get(owner), unique.key):
             continue
-        kind = kind_of(write.message)
-        for unique in uniques(write.message):
-            where, name = f"{write.at}.{kind}.{unique.field}", describe(unique.key)
-            if unique.key in taken:
-                yield Problem(_reason(kind, unique), where, f"{name} is also at {taken[unique.key]}")
-            taken.setdefault(unique.key, where)
-            owner = model.owner(unique.key)
-            released = owner in keeps and unique.key not in keeps[owner] if owner else True
-            if owner is not None and owner != write.id and not released:
-                yield Problem(_reason(kind, unique), where, f"{name} is taken by {_label(model, owner)}")
+        yield Problem(
+            _reason(kind, unique), where, f"{describe(unique.key)} is taken by {_label(model, owner)}"
+        )
+
+
+def _releases(write: Write | None, key: Key) -> bool:
+    """Whether a write gives up a key that its object has."""
+    if write is None:
+        return False
+    return write.message is None or all(unique.key != key for unique in uniques(write.message))
 
 
 def _reason(kind: Kind, unique: Unique) -> Reason.ValueType:
     # An object that is there already, or one that claims what another has.
     natural = unique.key[0] == kind
     return Reason.REASON_ALREADY_EXISTS if natural else Reason.REASON_INVALID_ATTRIBUTE
-
-
-def _keys(message: ConfigObject | None) -> frozenset[Key]:
-    return frozenset(unique.key for unique in uniques(message)) if message is not None else frozenset()
 
 
 def _provision(model: TenantModel, writes: Iterable[Write]) -> Counter[Key]:
@@ -261,21 +291,19 @@ def _provision(model: TenantModel, writes: Iterable[Write]) -> Counter[Key]:
     return change
 
 
-def _reference_problems(model: TenantModel, writes: Sequence[Write]) -> Iterator[Problem]:
-    change = _provision(model, writes)
-    for write in writes:
-        if write.message is None:
-            continue
-        for reference in references(write.message):
-            if len(model.providers(reference.key)) + change[reference.key] <= 0:
-                where = f"{write.at}.{kind_of(write.message)}.{reference.field}"
-                yield Problem(Reason.REASON_UNKNOWN_OBJECT, where, f"there is no {describe(reference.key)}")
+def _reference_problems(model: TenantModel, write: Write, change: Counter[Key]) -> Iterator[Problem]:
+    if write.message is None:
+        return
+    for reference in references(write.message):
+        if len(model.providers(reference.key)) + change[reference.key] <= 0:
+            where = f"{write.at}.{kind_of(write.message)}.{reference.field}"
+            yield Problem(Reason.REASON_UNKNOWN_OBJECT, where, f"there is no {describe(reference.key)}")
 
 
 def _dangling_problems(
-    model: TenantModel, writes: Sequence[Write], touched: Mapping[Id, Write]
+    model: TenantModel, writes: Sequence[Write], touched: Mapping[Id, Write], changes: Counter[Key]
 ) -> Iterator[Problem]:
-    for key, change in _provision(model, writes).items():
+    for key, change in changes.items():
         if change >= 0 or len(model.providers(key)) + change > 0:
             continue
         # Referrers that are written too have been looked at by their new references.

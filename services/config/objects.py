@@ -4,14 +4,14 @@ decided on the copy, committed under the tenant's guard, and decided again when 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 
 from voice.config.v1.object_pb2 import ConfigObject
 
 from mesh.errors import DomainError, Reason, invalid
 from mesh.validation import Checks
 from services.config.copy import Copy, TenantCopy
-from services.config.integrity import Id, Plan, Stored, Write, existing, plan
+from services.config.integrity import Id, Plan, Stored, Write, existing, plan, planning
 from services.config.passwords import Passwords, keep
 from services.config.rules import check_object
 from services.config.schema import Key, Kind, describe, kind_of
@@ -23,8 +23,28 @@ CATCH_UP_S = 2.0
 """Time for the copy to see what etcd has already, seconds."""
 MAX_IMPORT = 200_000
 """Objects of one import at most."""
-YIELD_EVERY = 500
-"""Objects checked between two turns of the loop."""
+YIELD_EVERY = 200
+"""Objects looked at between two turns of the loop."""
+
+
+Decide = Callable[[TenantCopy], Awaitable[Plan]]
+"""Decides what to write from a tenant as it is."""
+
+
+async def _breathe(at: int) -> None:
+    """Lets the loop turn now and then in a long run over objects."""
+    if at % YIELD_EVERY == YIELD_EVERY - 1:
+        await asyncio.sleep(0)
+
+
+async def _in_steps(steps: Generator[None, None, Plan]) -> Plan:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: Plan = end.value
+            return result
+        await asyncio.sleep(0)
 
 
 def nothing(what: str) -> DomainError:
@@ -76,7 +96,7 @@ class Objects:
         await self._passwords.protect("object", message, None)
         repeated: Id | None = None
 
-        def decide(present: TenantCopy) -> Plan:
+        async def decide(present: TenantCopy) -> Plan:
             nonlocal repeated
             repeated = present.model.created_by(request_id) if request_id else None
             if repeated is not None:
@@ -107,7 +127,7 @@ class Objects:
         check_all("object", [message], tenant, single=True)
         await self._passwords.protect("object", message, self.copy.tenant(tenant).model.get(*id))
 
-        def decide(present: TenantCopy) -> Plan:
+        async def decide(present: TenantCopy) -> Plan:
             _at_revision(present, id, wanted)
             keep("object", message, present.model, id)
             return plan(present.model, [Write("object", message, id)], present.next_dbid)
@@ -123,7 +143,7 @@ class Objects:
         REVISION_CONFLICT, OBJECT_IN_USE."""
         id = (kind, dbid)
 
-        def decide(present: TenantCopy) -> Plan:
+        async def decide(present: TenantCopy) -> Plan:
             _at_revision(present, id, revision)
             return plan(present.model, [Write("object", None, id)], present.next_dbid)
 
@@ -134,20 +154,24 @@ class Objects:
         Raises INVALID_ATTRIBUTE naming objects by index."""
         if len(messages) > MAX_IMPORT:
             raise invalid(("objects", f"must have at most {MAX_IMPORT} entries"))
-        bare = [_bare(message) for message in messages]
+        bare = list[ConfigObject]()
+        for at, message in enumerate(messages):
+            bare.append(_bare(message))
+            await _breathe(at)
         for start in range(0, len(bare), YIELD_EVERY):
             check_all("objects", bare[start : start + YIELD_EVERY], tenant, first=start)
             await asyncio.sleep(0)
         await self._protect_all(tenant, bare)
 
-        def decide(present: TenantCopy) -> Plan:
+        async def decide(present: TenantCopy) -> Plan:
             _need_tenant(present, tenant, bare)
-            writes = list[Write]()
+            next_dbid, writes = present.next_dbid, list[Write]()
             for at, message in enumerate(bare):
                 id = existing(present.model, message)
                 keep(f"objects[{at}]", message, present.model, id)
                 writes.append(Write(f"objects[{at}]", message, id))
-            return plan(present.model, writes, present.next_dbid)
+                await _breathe(at)
+            return await _in_steps(planning(present.model, writes, next_dbid))
 
         return (await self._write(tenant, decide))[0]
 
@@ -156,23 +180,23 @@ class Objects:
         for at, message in enumerate(messages):
             id = existing(model, message)
             await self._passwords.protect(f"objects[{at}]", message, model.get(*id) if id else None)
+            await _breathe(at)
 
-    async def _write(self, tenant: str, decide: Callable[[TenantCopy], Plan]) -> tuple[Plan, int]:
+    async def _write(self, tenant: str, decide: Decide) -> tuple[Plan, int]:
         """Decides and commits until nobody wrote in between; gives the first plan and the last revision."""
         first: Plan | None = None
         async with self._locks.setdefault(tenant, asyncio.Lock()):
             await self._current(tenant)
             for _ in range(ATTEMPTS):
                 present = self.copy.tenant(tenant)
-                planned = decide(present)
+                counter = present.counter_revision  # before deciding: what changes meanwhile spoils the plan
+                planned = await decide(present)
                 first = first or planned
                 if not planned.puts and not planned.deletes:
-                    return first, present.counter_revision
+                    return first, counter
                 before = {id: old for id in planned.puts if (old := present.model.get(*id)) is not None}
                 try:
-                    revision = await self._store.commit(
-                        tenant, planned, present.counter_revision, before, self._pause
-                    )
+                    revision = await self._store.commit(tenant, planned, counter, before, self._pause)
                 except Moved as moved:
                     await self._caught_up(moved.revision)
                     continue

@@ -4,8 +4,9 @@ there are no partial writes; an import is a row of them, each leaving the tenant
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from etcdserverpb import rpc_pb2 as pb
 from voice.config.v1.config_service_pb2 import DnRegistrations
@@ -113,10 +114,10 @@ class Store:
         messages = [stored.message for stored in plan.puts.values()]
         ids = list(plan.puts)
         order = [ids[at] for at in in_import_order(messages)]
-        steps = [self._put_step(tenant, id, plan.puts[id], before.get(id)) for id in order]
-        steps += [self._delete_step(tenant, id, stored) for id, stored in plan.deletes.items()]
+        puts = (self._put_step(tenant, id, plan.puts[id], before.get(id)) for id in order)
+        deletes = (self._delete_step(tenant, id, stored) for id, stored in plan.deletes.items())
         written = False
-        for batch in _batches(steps):
+        for batch in _batches(chain(puts, deletes)):
             if written and pause:
                 await asyncio.sleep(pause)
             counter = await self._commit_batch(tenant, batch, counter, plan.next_dbid)
@@ -244,14 +245,15 @@ def _domains_of(stored: Stored | None) -> list[str]:
     return [domain.lower() for domain in stored.message.tenant.domains] if stored is not None else []
 
 
-def _batches(steps: Sequence[Step]) -> Iterator[list[Step]]:
+def _batches(steps: Iterable[Step]) -> Iterator[list[Step]]:
     batch = list[Step]()
     cost = size = 0
     for step in steps:
-        if batch and (cost + step.cost > MAX_OPS or size + step.bytes > MAX_BYTES):
+        bytes = step.bytes
+        if batch and (cost + step.cost > MAX_OPS or size + bytes > MAX_BYTES):
             yield batch
             batch, cost, size = [], 0, 0
         batch.append(step)
-        cost, size = cost + step.cost, size + step.bytes
+        cost, size = cost + step.cost, size + bytes
     if batch:
         yield batch
