@@ -156,5 +156,7 @@ def from_command_line(argv: Sequence[str], environ: Mapping[str, str] = os.envir
         run_dir=arguments.run_dir.resolve(),
         net=None if arguments.net == "free" else int(arguments.net),
         log_level=arguments.log_level,
+        # The demo draws its ladder from the services' logs.
+        environment={"VOICEMESH_LADDER": "1"} if arguments.demo else {},
     )
     return CommandLine(settings, arguments.once, arguments.demo)

@@ -12,7 +12,7 @@ from voice.mesh.v1.node_pb2 import NodeRecord, NodeState
 from mesh.envoy.endpoints import Endpoint
 from mesh.envoy.node import NodeError, split_address
 from mesh.etcd import Etcd
-from mesh.watch import Batch
+from mesh.watch import Batch, Watch
 from mesh.xds.metrics import XdsMetrics
 from mesh.xds.registry import Deleted, Put, Registry
 from mesh.xds.server import Changes
@@ -41,15 +41,15 @@ class Membership:
         self._metrics = metrics
         self._warn = warn
         self._registry = Registry.of(world.services)
+        self._watches: dict[str, Watch] = {}
 
     async def follow(self, service: str) -> None:
         """Watches one service's nodes until cancelled."""
         prefix = f"/voicemesh/{self._region}/{service}/nodes/"
-        watch = self._etcd.watch(prefix)
+        watch = self._watches[service] = self._etcd.watch(prefix)
         try:
             async for batch in watch:
                 self._take(service, batch)
-                self._metrics.watch_alive.labels(service).set(1 if watch.alive else 0)
         finally:
             await watch.close()
 
@@ -58,6 +58,8 @@ class Membership:
         while True:
             await asyncio.sleep(SWEEP_S)
             now = time.monotonic()
+            for service, watch in self._watches.items():
+                self._metrics.watch_alive.labels(service).set(1 if watch.alive else 0)
             for service, members in self._registry.services.items():
                 expiry = members.next_expiry()
                 if expiry is not None and expiry <= now:
