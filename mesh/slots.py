@@ -215,6 +215,8 @@ class Slots:
             if self._joined_at is None:
                 continue
             settled = time.monotonic() - self._joined_at >= self._settle_s
+            if not settled:  # uvloop's timers may fire a millisecond early: nothing else may come to wake us
+                asyncio.get_running_loop().call_later(PACE_S, self._wake.set)
             me, view = self._membership.incarnation, self._claims.view
             for effect in decide(view, me, self._keys(), list(self._holdings.owned), settled=settled):
                 if isinstance(effect, Take):
