@@ -64,26 +64,27 @@ class Sockets:
 
 def run() -> Iterator[Result]:
     """Latency percentiles and CPU an event."""
+    yield from asyncio.run(_run())
+
+
+async def _run() -> list[Result]:
     with tempfile.TemporaryDirectory() as folder:
-        platform = Platform(Path(folder) / "mesh", COUNTS, {})
-        try:
-            platform.call(platform.mesh.start())
-            pids = [
-                p
-                for n, x in platform.mesh.processes.items()
-                if n in ("redis_queue-0", "redis_queue-1") and (p := x.pid)
+        async with Platform(Path(folder) / "mesh", COUNTS, {}) as platform:
+            processes = platform.mesh.processes
+            nodes = [
+                p for n, x in processes.items() if n in ("redis_queue-0", "redis_queue-1") and (p := x.pid)
             ]
             redis = [p for p in [platform.mesh.process("redis").pid] if p is not None]
-            before = cpu_seconds(pids), cpu_seconds(redis)
-            latencies = sorted(asyncio.run(_measure(platform)))
-            spent = cpu_seconds(pids) - before[0], cpu_seconds(redis) - before[1]
-        finally:
-            platform.call(platform.mesh.stop())
+            before = cpu_seconds(nodes), cpu_seconds(redis)
+            latencies = sorted(await _measure(platform))
+            spent = cpu_seconds(nodes) - before[0], cpu_seconds(redis) - before[1]
     count = len(latencies)
-    for share, name in ((0.5, "p50"), (0.99, "p99")):
-        yield Result("rq_latency", name, "ms", latencies[int(count * share)] * 1000)
-    yield Result("rq_latency", "cpu_per_event.nodes", "us", spent[0] / count * 1e6)
-    yield Result("rq_latency", "cpu_per_event.redis", "us", spent[1] / count * 1e6)
+    return [
+        Result("rq_latency", "p50", "ms", latencies[count // 2] * 1000),
+        Result("rq_latency", "p99", "ms", latencies[int(count * 0.99)] * 1000),
+        Result("rq_latency", "cpu_per_event.nodes", "us", spent[0] / count * 1e6),
+        Result("rq_latency", "cpu_per_event.redis", "us", spent[1] / count * 1e6),
+    ]
 
 
 async def _measure(platform: Platform) -> list[float]:

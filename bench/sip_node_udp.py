@@ -8,6 +8,7 @@ less that of SIPp to SIPp.
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -44,7 +45,7 @@ BENCH = "sip_node_udp"
 def run() -> Iterator[Result]:
     """Ours and Sippy's CPU a call, latency added, and the rows beside."""
     direct = _direct()
-    cpu, calls = _platform()
+    cpu, calls = asyncio.run(_platform())
     peer = _sippy()
     yield Result(BENCH, "cpu_per_call", "us", cpu["sip_cluster-0"], "sippy b2bua", peer)
     for name in ("sip_cluster-0.envoy", "sip_proxy-0", "dial_plan-0", "redis_queue"):
@@ -65,21 +66,22 @@ def _direct() -> Calls:
     return calls
 
 
-def _platform() -> tuple[dict[str, float], Calls]:
+async def _platform() -> tuple[dict[str, float], Calls]:
     """CPU microseconds a call by process, and what SIPp counted."""
+    environment = {"VOICEMESH_SIP_PROXY_DIGEST_ALGORITHMS": "MD5"}
     with tempfile.TemporaryDirectory() as folder:
-        platform = Platform(Path(folder) / "mesh", COUNTS, {"VOICEMESH_SIP_PROXY_DIGEST_ALGORITHMS": "MD5"})
-        try:
-            platform.start()
-            with sipp_phones(platform, "t1", ["1901"], answer_ms=0):
-                source = (platform.ip(201, 60), 5060)
-                sipp_uac(source, platform.proxy, "1901", calls=WARM, rate=20).check(WARM)
-                before = _spent(platform)
-                calls = sipp_uac(source, platform.proxy, "1901", calls=CALLS, rate=RATE)
-                calls.check(CALLS)
-                after = _spent(platform)
-        finally:
-            platform.stop()
+        async with Platform(Path(folder) / "mesh", COUNTS, environment) as platform:
+            return await asyncio.to_thread(_load, platform)
+
+
+def _load(platform: Platform) -> tuple[dict[str, float], Calls]:
+    with sipp_phones(platform, "t1", ["1901"], answer_ms=0):
+        source = (platform.ip(201, 60), 5060)
+        sipp_uac(source, platform.proxy, "1901", calls=WARM, rate=20).check(WARM)
+        before = _spent(platform)
+        calls = sipp_uac(source, platform.proxy, "1901", calls=CALLS, rate=RATE)
+        calls.check(CALLS)
+        after = _spent(platform)
     return {name: (after[name] - before[name]) / CALLS * 1e6 for name in before}, calls
 
 

@@ -1,4 +1,4 @@
-"""The whole platform for end-to-end tests: a local mesh in a thread of its own, clients at its edge, SIPp at its proxies."""
+"""The whole platform for end-to-end tests: a local mesh, clients at its edge, SIPp at its proxies."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import asyncio
 import contextlib
 import subprocess
 import tempfile
-import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import grpc
 import grpc.aio
@@ -38,33 +37,24 @@ WAIT_S = 15.0
 
 
 class Platform:
-    """A running platform. All members may be used from any thread."""
+    """A running platform. One event loop for it and for all that talks to it: grpc.aio allows no more in a process."""
 
     def __init__(self, run_dir: Path, counts: dict[str, int], environment: dict[str, str]) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="mesh", daemon=True)
-        self._thread.start()
         settings = LocalSettings(counts=counts, run_dir=run_dir, net=None, environment=environment)
         self.mesh = LocalMesh(settings)
         self._applications: ApplicationServer | None = None
 
-    def start(self) -> None:
+    async def __aenter__(self) -> Self:
         """Starts everything, the application server too."""
-        self.call(self.mesh.start())
+        await self.mesh.__aenter__()
         self._applications = ApplicationServer(f"127.{self.net}.240.1")
+        return self
 
-    def stop(self) -> None:
+    async def __aexit__(self, *error: Any) -> None:
         """Stops everything."""
         if self._applications is not None:
             self._applications.close()
-        self.call(self.mesh.stop())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def call(self, work: Any) -> Any:
-        """Runs a coroutine in the mesh's thread."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(180)
+        await self.mesh.stop()
 
     @property
     def net(self) -> str:
@@ -226,7 +216,7 @@ async def events_of(
 def sipp_phones(
     platform: Platform, tenant: str, numbers: Sequence[str], *, answer_ms: int = 50
 ) -> Iterator[None]:
-    """SIPp as the phones of agents: registers the numbers, then answers their calls."""
+    """SIPp as the phones of agents: registers the numbers, then answers their calls. Blocks: enter it in a thread."""
     host = platform.ip(210 + int(tenant[1:]), 99)
     address = ["-i", host, "-p", "5060", "-nostdin"]
     proxy = "{}:{}".format(*platform.proxy)
