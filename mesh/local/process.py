@@ -50,7 +50,7 @@ class ManagedProcess:
         self._notice = notice
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
-        self._wanted = False
+        self._ending = asyncio.Event()
         self._started = asyncio.Event()
         self.exits: deque[tuple[float, int]] = deque(maxlen=20)
         """(monotonic time, return code) of the last ends."""
@@ -75,7 +75,7 @@ class ManagedProcess:
         """Starts it and its supervision; returns when the process exists."""
         if self._supervisor is not None and not self._supervisor.done():
             return
-        self._wanted = True
+        self._ending.clear()
         self._started.clear()
         self._supervisor = asyncio.create_task(self._supervise(), name=f"supervise {self.name}")
         started = asyncio.create_task(self._started.wait())
@@ -113,7 +113,7 @@ class ManagedProcess:
 
     async def finish(self, timeout: float) -> None:
         """Ends it for good: SIGTERM, after `timeout` seconds SIGKILL, then whatever is left of its group."""
-        self._wanted = False
+        self._ending.set()
         pid = self.pid
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -138,22 +138,25 @@ class ManagedProcess:
 
     async def _supervise(self) -> None:
         backoff = Backoff()
-        while self._wanted:
+        while not self._ending.is_set():
             started = time.monotonic()
             process = self._process = await self._spawn()
             self._guard(f"+{process.pid}")
             self._started.set()
+            if self._ending.is_set():  # told to end while it was being started
+                process.kill()
             code = await process.wait()
             self._end_group(process.pid)
             self._guard(f"-{process.pid}")
             self.exits.append((time.monotonic(), code))
-            if not self._wanted:
+            if self._ending.is_set():
                 return
             delay = backoff.after_end(time.monotonic() - started)
             self._notice(
                 f"{self.name} ended ({_reason(code)}); starting it again in {delay:.1f} s, log: {self.log}"
             )
-            await asyncio.sleep(delay)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), delay)
             self.restarts += 1
 
     async def _spawn(self) -> asyncio.subprocess.Process:

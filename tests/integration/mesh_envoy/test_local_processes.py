@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -125,6 +126,19 @@ async def test_a_process_that_keeps_ending_waits_longer_each_time(tmp_path: Path
         ]
         assert gaps[1] > gaps[0] >= 0.2
         assert "exit code 3" in said[0]
+
+
+async def test_a_process_that_waits_for_its_next_start_is_ended_at_once(tmp_path: Path) -> None:
+    async with managed(tmp_path, "raise SystemExit(3)") as (process, said):
+
+        async def waiting() -> bool:
+            return len(said) >= 4
+
+        await until(waiting)
+        started = time.monotonic()
+        await process.finish(5.0)
+        assert time.monotonic() - started < 1.0
+        assert not process.running
 
 
 STARTER = """
