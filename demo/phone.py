@@ -100,6 +100,13 @@ class Phone:
 
     async def register(self, password: str, expires: int = 3600) -> sip.Response:
         """Registers (0 unregisters); answers the challenge. Gives the final response."""
+        return await self._register(password, expires, f"<{self.contact}>")
+
+    async def unregister_all(self, password: str) -> sip.Response:
+        """Removes every binding of the DN ("Contact: *")."""
+        return await self._register(password, 0, "*")
+
+    async def _register(self, password: str, expires: int, contact: str) -> sip.Response:
         aor = f"<sip:{self.name}@{self.domain}>"
         from_, call_id = f"{aor};tag={sip.new_tag()}", sip.new_call_id()
         headers: list[tuple[str, str]] = [("Expires", str(expires))]
@@ -112,10 +119,9 @@ class Phone:
                 to=aor,
                 call_id=call_id,
                 cseq=cseq,
-                contact=f"<{self.contact}>",
-                headers=headers,
+                headers=[("Contact", contact), *headers],
             )
-            response = await self._ask(request)
+            response = await self.ask(request)
             if response.status != 401:
                 break
             challenge = response.get("WWW-Authenticate") or ""
@@ -149,7 +155,7 @@ class Phone:
     async def hang_up(self, leg: Leg) -> int:
         """BYE; gives the status of its answer."""
         assert leg.dialog is not None
-        response = await self._ask(leg.dialog.create_request("BYE"))
+        response = await self.ask(leg.dialog.create_request("BYE"))
         leg.ended.set()
         return response.status
 
@@ -181,8 +187,9 @@ class Phone:
         self._note(True, request.method, request.call_id)
         return self._endpoint.send_request(request, destination or self._proxy)
 
-    async def _ask(self, request: sip.Request) -> sip.Response:
-        txn = self._send(request)
+    async def ask(self, request: sip.Request, destination: sip.Address | None = None) -> sip.Response:
+        """Sends a request (not INVITE), to the proxy unless said otherwise; gives its final response. Raises CallFailed."""
+        txn = self._send(request, destination)
         future = self._answers[txn] = self._loop.create_future()
         return await asyncio.wait_for(future, 35)
 
