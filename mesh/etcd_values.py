@@ -14,7 +14,8 @@ CHANNEL_OPTIONS = (
     ("grpc.keepalive_time_ms", 10_000),  # below 5 s etcd answers GOAWAY too_many_pings
     ("grpc.keepalive_timeout_ms", 3_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # The time one attempt to connect may take, whatever its name says.
+    ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.max_receive_message_length", 64 << 20),
     ("grpc.use_local_subchannel_pool", 1),
