@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -16,6 +15,7 @@ from mesh.etcd import Etcd
 from mesh.identity import tokens
 from mesh.local import bytecode, ports, run_dir
 from mesh.local.commands import Commands
+from mesh.local.guard_line import GuardLine
 from mesh.local.identities import Identities
 from mesh.local.layout import Instance, Layout
 from mesh.local.ports import NetLock
@@ -40,7 +40,7 @@ class LocalMesh:
     def __init__(self, settings: LocalSettings | None = None, progress: Progress | None = None) -> None:
         """`progress` gets lines for people; by default nobody."""
         self.settings = settings or LocalSettings()
-        self.run_dir = Path(self.settings.run_dir)
+        self.run_dir = Path(self.settings.run_dir).resolve()
         self._progress = progress or (lambda line: None)
         self._processes: dict[str, ManagedProcess] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -49,12 +49,11 @@ class LocalMesh:
         self._layout: Layout | None = None
         self._identities: Identities | None = None
         self._commands: Commands | None = None
-        self._guard: asyncio.subprocess.Process | None = None
+        self._guard: GuardLine | None = None
         self._readiness: Readiness | None = None
         self._etcd: Etcd | None = None
 
-    # -- what is where
-    # -------------------------------------------------------------------------------------------
+    # -- what is where -----------------------------------------------------------------------------
 
     @property
     def layout(self) -> Layout:
@@ -124,8 +123,7 @@ class LocalMesh:
             key, subject=subject, tenant=tenant, scopes=wanted, now=time.time(), lifetime_s=lifetime_s
         )
 
-    # -- life
-    # ----------------------------------------------------------------------------------------------------
+    # -- life --------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         try:
@@ -153,19 +151,17 @@ class LocalMesh:
         self._commands = Commands(
             layout, self.run_dir, settings.region, settings.log_level, settings.environment
         )
-        await self._start_guard(sockets)
+        self._guard = await GuardLine.open(sockets)
         if await bytecode.prepare():
             self._say("Python modules compiled")
         self._began = time.monotonic()
         self._etcd = Etcd(layout.etcd)
         self._readiness = Readiness(self._etcd, settings.region, self.identities.folder(WATCHMAN))
-        async with asyncio.timeout(settings.start_timeout) as limit:
-            try:
+        try:
+            async with asyncio.timeout(settings.start_timeout):
                 await self._bring_up(self._commands)
-            except TimeoutError:
-                if not limit.expired():
-                    raise
-                raise StartFailed(await self._explain()) from None
+        except TimeoutError:
+            raise StartFailed(await self._explain(settings.start_timeout)) from None
         self._tasks.append(asyncio.create_task(self._identities.rotate(), name="rotate certificates"))
 
     async def _bring_up(self, commands: Commands) -> None:
@@ -189,11 +185,12 @@ class LocalMesh:
         `timeout` seconds."""
         readiness = _there(self._readiness)
         readiness.forget()
+        ends = self._ends()
         told: dict[str, str] = {}
         try:
             async with asyncio.timeout(timeout):
                 while missing := await readiness.missing(self.instances()):
-                    self._check_ends()
+                    self._check_ends(ends)
                     if len(missing) != len(told):
                         self._say(
                             f"waiting for {', '.join(f'{name} ({why})' for name, why in list(missing.items())[:6])}"
@@ -201,7 +198,9 @@ class LocalMesh:
                     told = missing
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
-            raise StartFailed(await self._explain()) from None
+            if timeout is None:  # not ours: something below gave up
+                raise
+            raise StartFailed(await self._explain(timeout)) from None
 
     async def stop(self) -> None:
         """Ends everything: services first, so that they can drain; then what they stand on."""
@@ -222,13 +221,14 @@ class LocalMesh:
             self._etcd = None
         if self._layout is not None:
             run_dir.clear(self.run_dir, self._layout.sockets)
-        await self._stop_guard()
+        if self._guard is not None:
+            await self._guard.close()
+            self._guard = None
         if self._net is not None:
             self._net.release()
             self._net = None
 
-    # -- parts
-    # ---------------------------------------------------------------------------------------------------
+    # -- parts -------------------------------------------------------------------------------------
 
     def _make_identities(self, layout: Layout) -> Identities:
         hosts: dict[str, list[str]] = {
@@ -244,27 +244,32 @@ class LocalMesh:
     async def _spawn(self, commands: Iterable[Command]) -> None:
         for command in commands:
             log = self.run_dir / "logs" / f"{command.name}.log"
-            process = ManagedProcess(command, log, self._tell_guard, self._say)
+            process = ManagedProcess(command, log, _there(self._guard).tell, self._say)
             self._processes[command.name] = process
             await process.start()
 
     async def _until(self, condition: Callable[[], Awaitable[bool]]) -> None:
         while not await condition():
-            self._check_ends()
+            self._check_ends({})
             await asyncio.sleep(POLL_S / 2)
 
     async def _listening(self, addresses: Iterable[str]) -> bool:
         return all(await asyncio.gather(*(answers(address) for address in addresses)))
 
-    def _check_ends(self) -> None:
-        failing = [p for p in self._processes.values() if len(p.exits) >= EARLY_ENDS]
+    def _ends(self) -> dict[str, int]:
+        """How often each process has ended so far."""
+        return {name: process.ends for name, process in self._processes.items()}
+
+    def _check_ends(self, before: Mapping[str, int]) -> None:
+        """Raises StartFailed for a process that keeps ending."""
+        failing = [p for p in self._processes.values() if p.ends - before.get(p.name, 0) >= EARLY_ENDS]
         if failing:
             tails = "\n".join(f"--- {process.log}\n{process.tail()}" for process in failing[:3])
             raise StartFailed(f"{', '.join(p.name for p in failing)} will not start\n{tails}")
 
-    async def _explain(self) -> str:
+    async def _explain(self, waited: float) -> str:
         missing = await _there(self._readiness).missing(self.instances())
-        lines = [f"not ready after {self.settings.start_timeout:.0f} s: {len(missing)} nodes missing"]
+        lines = [f"not ready after {waited:.0f} s: {len(missing)} nodes missing"]
         lines += [f"  {name}: {why}" for name, why in missing.items()]
         for name in list(missing)[:3]:
             process = next((p for key, p in self._processes.items() if name.startswith(key)), None)
@@ -275,32 +280,6 @@ class LocalMesh:
     def _say(self, line: str) -> None:
         elapsed = f"{time.monotonic() - self._began:5.1f} s  " if self._began else ""
         self._progress(elapsed + line)
-
-    async def _start_guard(self, sockets: Path) -> None:
-        program = str(Path(__file__).with_name("guard.py"))
-        self._guard = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-S",
-            "-E",
-            program,
-            str(sockets),
-            stdin=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
-
-    def _tell_guard(self, line: str) -> None:
-        guard = self._guard
-        if guard is not None and guard.stdin is not None and not guard.stdin.is_closing():
-            guard.stdin.write(f"{line}\n".encode())
-
-    async def _stop_guard(self) -> None:
-        guard, self._guard = self._guard, None
-        if guard is not None and guard.stdin is not None:
-            with contextlib.suppress(ConnectionError):
-                guard.stdin.write(b"done\n")
-                await guard.stdin.drain()
-                guard.stdin.close()
-            await guard.wait()
 
 
 def _there(value: T | None) -> T:

@@ -46,6 +46,8 @@ class ManagedProcess:
         self.log = log
         self.restarts = 0
         """Times it was started again."""
+        self.ends = 0
+        """Times it ended unasked."""
         self._guard = guard
         self._notice = notice
         self._process: asyncio.subprocess.Process | None = None
@@ -151,13 +153,14 @@ class ManagedProcess:
             self.exits.append((time.monotonic(), code))
             if self._ending.is_set():
                 return
+            self.ends += 1
             delay = backoff.after_end(time.monotonic() - started)
             self._notice(
                 f"{self.name} ended ({_reason(code)}); starting it again in {delay:.1f} s, log: {self.log}"
             )
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), delay)
-            self.restarts += 1
+            self.restarts += 0 if self._ending.is_set() else 1
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         self.log.parent.mkdir(parents=True, exist_ok=True)

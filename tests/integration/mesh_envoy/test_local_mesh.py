@@ -18,6 +18,7 @@ from mesh.identity import tokens
 from mesh.local import LocalMesh, LocalSettings
 from mesh.local.guide import guide
 from mesh.local.layout import DEFAULT_COUNTS
+from mesh.local.mesh import StartFailed
 from mesh.local.settings import REPOSITORY
 
 
@@ -101,3 +102,23 @@ async def test_a_mesh_starts_answers_through_the_edge_and_heals(tmp_path: Path) 
         assert await names_of_dns(channel, "t1", client)
         processes = [process.pid for process in mesh.processes.values()]
     assert left_behind(processes, tmp_path) == []
+
+
+async def test_a_mesh_that_does_not_become_ready_says_who_is_missing(tmp_path: Path) -> None:
+    """A dial plan without Config never serves; the environment of the services is a setting."""
+    counts = {**dict.fromkeys(DEFAULT_COUNTS, 0), "dial_plan": 1}
+    settings = LocalSettings(counts=counts, run_dir=tmp_path, net=None, start_timeout=6.0)
+    with pytest.raises(StartFailed, match=r"not ready after 6 s: 1 nodes missing\n  dial_plan-0: "):
+        async with LocalMesh(settings):
+            pytest.fail("it cannot be ready")
+
+
+async def test_a_service_that_cannot_start_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
+    counts = {**dict.fromkeys(DEFAULT_COUNTS, 0), "dial_plan": 1}
+    broken = {"VOICEMESH_LOG_LEVEL": "shouting"}
+    settings = LocalSettings(counts=counts, run_dir=tmp_path, net=None, environment=broken)
+    with pytest.raises(
+        StartFailed, match=r"(?s)dial_plan-0 will not start.*VOICEMESH_LOG_LEVEL: must be one of"
+    ):
+        async with LocalMesh(settings):
+            pytest.fail("it cannot be ready")
