@@ -63,6 +63,8 @@ class Compiled:
     """SHA-256 over the document and every part that was loaded with it."""
     compiler_version: str
     javascript: str
+    code: str
+    """The same, line by line, without indentation and comments: what sessions load and keep."""
     source_map: str
     scripts: tuple[CompiledScript, ...]
     states: tuple[str, ...]
@@ -164,6 +166,7 @@ class _Compiler:
             source_hash=self._hash(),
             compiler_version=COMPILER_VERSION,
             javascript=javascript,
+            code=self.out.text(compact=True),
             source_map=self.out.source_map(self.loader.url or "document.scxml"),
             scripts=scripts,
             states=tuple(state.id for state in self.tree.states),
@@ -217,8 +220,7 @@ class _Compiler:
     # -- states -------------------------------------------------------------------------------------
 
     def _state(self, number: int, state: doc.State) -> None:
-        head = f"{{ // {number}: {state.kind} {state.id}"
-        with self.out.block(head, "},", state.at):
+        with self.out.block("{", "},", state.at, note=f"{number}: {state.kind} {state.id}"):
             parent, last = self.tree.parents[number], self.tree.lasts[number]
             kind = self._kind(number, state)
             self.out.line(
@@ -307,9 +309,10 @@ class _Compiler:
         event = " ".join(item.events)
         domain = self._domain(number, item)
         known = "" if domain is None else f", domain: {domain}"
+        internal = ", internal: true" if item.internal else ""
         tables.line(
             f"{{ number: {len(self.transitions)}, at: {at}, events: {events}, cond: {cond}, run: {run},"
-            f" targets: {self._indexes(item.targets)}, internal: {literal(item.internal)}{known} }},",
+            f" targets: {self._indexes(item.targets)}{internal}{known} }},",
             item.at,
         )
         self.transitions.append(
@@ -385,7 +388,7 @@ class _Blocks:
 
     def _next(self, what: str) -> int:
         self.count += 1
-        self.out.line(f"case {self.count - 1}: // {what}")
+        self.out.line(f"case {self.count - 1}:", note=what)
         return self.count - 1
 
     def body(self, what: str, body: tuple[doc.Statement, ...]) -> int:

@@ -256,7 +256,7 @@ class Interpreter:
 
     # -- the JavaScript context ---------------------------------------------------------------------
 
-    def _boot(self, now_ms: float) -> None:
+    def _boot(self, now_ms: float, extension: str = "") -> None:
         context = quickjs.Context()
         context.set_memory_limit(self.limits.memory_bytes)
         context.set_max_stack_size(self.limits.stack_bytes)
@@ -264,7 +264,9 @@ class Interpreter:
         self._context = context
         try:
             self._call = context.eval(_RUNTIME)
-            factory = context.eval(self.compiled.javascript)
+            if extension:
+                self._call("extend", extension)
+            factory = context.eval(self.compiled.code)
         except (quickjs.JSException, quickjs.StackOverflow) as error:
             raise _Stopped(_failure(error)) from None
         limits = {
@@ -329,7 +331,7 @@ class Interpreter:
 
     def _extend_xml(self) -> None:
         """XML nodes are loaded into a context that meets XML; most sessions never do."""
-        self._call("extend", _XML)
+        self._call("xml", _XML)
         self._knows_xml = True
 
     # -- snapshots ----------------------------------------------------------------------------------
@@ -354,10 +356,9 @@ class Interpreter:
     def _load(self, snapshot: bytes) -> None:
         state = snapshot.partition(b"\n")[2].decode()
         try:
-            self._boot(0)
+            self._boot(0, _RESTORE)
             if '"$":"xml"' in state:
                 self._extend_xml()
-            self._call("extend", _RESTORE)
             self._ask("restoreEarly", state)
             self._scripts_again()
             missing = self._ask("restoreLate", state)

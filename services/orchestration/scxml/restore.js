@@ -113,7 +113,7 @@ restoreLate = function (kept) {
   interactions = decoder.decode(values.interactions);
   restoreStates(kept);
   askable = session.asks;
-  restoreEarly = restoreLate = null; // this code is not needed again
+  begun();
   return toJson(missing);
 };
 

@@ -758,6 +758,7 @@ function startStep() {
   const initial = { source: states[0], targets: states[0].initial.targets, domain: states[0] };
   enterStates([initial]);
   settle();
+  begun();
   return answer();
 }
 
@@ -904,22 +905,17 @@ class State {
     this.id = table.id;
     this.kind = table.kind;
     this.last = table.last;
-    this.deep = table.deep === true;
-    this.initial = table.initial || null;
-    this.code = table.code || null;
-    this.entry = table.entry || 0;
-    this.exit = table.exit || 0;
-    this.transitions = table.transitions || NONE;
-    this.invokes = table.invokes || NONE;
-    this.data = table.data || NONE;
-    this.donedata = table.donedata || null;
     this.parent = null;
-    this.states = NONE;
-    this.histories = NONE;
-    this.candidates = null;
-    this.alone = null;
+    for (const key of ["code", "entry", "exit", "deep", "initial", "transitions", "invokes", "data", "donedata"]) {
+      if (table[key] !== undefined) this[key] = table[key];
+    }
   }
 }
+// Defaults stand here once: most states have few of these.
+Object.assign(State.prototype, {
+  code: null, entry: 0, exit: 0, deep: false, initial: null, transitions: NONE, invokes: NONE, data: NONE,
+  donedata: null, states: NONE, histories: NONE, candidates: null, alone: null,
+});
 
 function link() {
   const tables = machine.states;
@@ -1008,13 +1004,21 @@ function eventRecord(encoder, root) {
   return record;
 }
 
-// Loaded when needed, into this scope: nodes (xml.js), restoring (restore.js).
+// Loaded when needed: nodes (xml.js), restoring (restore.js, into this scope).
 let XmlElement = null;
 let restoreEarly = null;
 let restoreLate = null;
 
-function extend(text) {
+// A direct eval sees all of this scope and so keeps all of it alive; dropped once the session is under way.
+let extend = function (text) {
   eval(text);
+};
+
+// What was needed to begin is not needed again, and every session would keep it.
+function begun() {
+  extend = restoreEarly = restoreLate = null;
+  operations.boot = operations.bind = operations.start = operations.scriptError = null;
+  operations.restoreEarly = operations.restoreLate = null;
 }
 
 function hasXml(text) {
@@ -1047,6 +1051,10 @@ const operations = {
 
 return function (operation, text, time, factory) {
   if (operation === "extend") return extend(text);
+  if (operation === "xml") {
+    if (XmlElement === null) XmlElement = (0, eval)(text);
+    return undefined;
+  }
   try {
     const argument = text === undefined ? undefined : parseJson(text);
     if (operation === "step") return externalStep(hasXml(text) ? revive(argument) : argument, time);

@@ -149,10 +149,8 @@ class StatementWriter:
     def _assign(self, item: doc.Assign) -> None:
         self.at(item.at, "assign")
         name = item.location.text.strip()
-        if item.expr is not None:
-            value = self.expression(item.expr)
-        else:
-            value = self.inline(item.inline) if item.inline else "undefined"
+        literal_value = self.inline(item.inline) if item.inline else "undefined"
+        value = self.expression(item.expr) if item.expr is not None else literal_value
         if name in self.data and is_name(name) and name not in SYSTEM_VARIABLES:
             self.out.line(f"{name} = {value};", item.at)
         else:

@@ -33,12 +33,14 @@ function revive(value) {
 }
 
 // ---- declared functions: known by the path under which they were declared -----------------------------
+// (Methods in object literals, not classes: a class keeps its text beside that of each method.)
 
-class Registry {
-  constructor() {
-    this.paths = new Map(); // function -> path
-    this.functions = new Map(); // path -> function
-  }
+function Registry() {
+  this.paths = new Map(); // function -> path
+  this.functions = new Map(); // path -> function
+}
+
+Registry.prototype = {
   // Register every function that hangs below a variable, through plain objects and prototypes.
   walk(name, value) {
     const seen = new Set();
@@ -56,19 +58,20 @@ class Registry {
       }
     };
     visit(name, value, 0);
-  }
-}
+  },
+};
 
 // ---- tagged encoding -------------------------------------------------------------------------------------
 // Plain JSON stays itself. {"$": tag, …} stands for the rest; an object with an own key "$" is itself tagged.
 
-class Encoder {
-  constructor(registry, lost) {
-    this.registry = registry;
-    this.lost = lost;
-    this.seen = new Map(); // object -> {holder, key} of its first place, or its number once shared
-    this.shared = 0;
-  }
+function Encoder(registry, lost) {
+  this.registry = registry;
+  this.lost = lost;
+  this.seen = new Map(); // object -> {holder, key} of its first place, or its number once shared
+  this.shared = 0;
+}
+
+Encoder.prototype = {
   encode(value, holder, key, path) {
     switch (typeof value) {
       case "string":
@@ -87,7 +90,7 @@ class Encoder {
         return { $: "undefined" };
     }
     return value === null ? null : this.encodeObject(value, holder, key, path);
-  }
+  },
   encodeFunction(value, path) {
     const declared = this.registry.paths.get(value);
     if (declared !== undefined) return { $: "function", v: declared };
@@ -98,7 +101,7 @@ class Encoder {
     }
     this.lost.push(path + ": a function made at run time is kept by its text only");
     return { $: "source", v: source };
-  }
+  },
   encodeObject(value, holder, key, path) {
     const before = this.seen.get(value);
     if (before !== undefined) {
@@ -114,25 +117,25 @@ class Encoder {
     if (proto === arrayProto) return this.encodeArray(value, place, path);
     if (proto === objectProto) return this.encodePlain(value, place, path);
     return this.encodeSpecial(value, proto, place, path);
-  }
+  },
   // Children are put into the node before it is complete, so that a cycle can wrap it in its own parent.
   put(place, node) {
     place.holder[place.key] = node;
     return node;
-  }
+  },
   encodeArray(value, place, path) {
     const dense = Object.keys(value).length === value.length;
     if (!dense) return this.encodeSparse(value, place, path);
     const node = this.put(place, new Array(value.length));
     for (let i = 0; i < value.length; i++) node[i] = this.encode(value[i], node, i, path + "." + i);
     return place.holder[place.key];
-  }
+  },
   encodeSparse(value, place, path) {
     const items = {};
     this.put(place, { $: "array", n: value.length, v: items });
     this.encodeKeys(value, items, path);
     return place.holder[place.key];
-  }
+  },
   encodePlain(value, place, path) {
     if (has(value, "$")) {
       const inner = {};
@@ -142,14 +145,14 @@ class Encoder {
       this.encodeKeys(value, this.put(place, {}), path);
     }
     return place.holder[place.key];
-  }
+  },
   encodeKeys(value, node, path) {
     for (const key of Object.keys(value)) {
       const property = Object.getOwnPropertyDescriptor(value, key);
       if ("value" in property) set(node, key, this.encode(property.value, node, key, path + "." + key));
       else this.lost.push(path + "." + key + ": an accessor");
     }
-  }
+  },
   encodeSpecial(value, proto, place, path) {
     if (proto === dateProto) {
       const time = dateProto.getTime.call(value);
@@ -167,11 +170,11 @@ class Encoder {
     }
     if (XmlElement !== null && value instanceof XmlElement) return this.encodeXml(value, place, path);
     return this.encodeInstance(value, proto, place, path);
-  }
+  },
   encodeXml(value, place, path) {
     if (value.parentNode) this.lost.push(path + ": an XML node is kept without its parent");
     return this.put(place, { $: "xml", v: value.tree() });
-  }
+  },
   encodeInstance(value, proto, place, path) {
     const inner = {};
     const maker = proto !== null && has(proto, "constructor") ? proto.constructor : null;
@@ -188,8 +191,8 @@ class Encoder {
     }
     this.encodeKeys(value, inner, path);
     return place.holder[place.key];
-  }
-}
+  },
+};
 
 function numberName(value) {
   return Object.is(value, -0) ? "-0" : String(value);

@@ -13,25 +13,26 @@ class Writer:
     """Lines of code with indentation; each may know the position in the document that it came from."""
 
     def __init__(self) -> None:
-        self._lines: list[tuple[str, Position | None]] = []
+        self._lines: list[tuple[int, str, str, Position | None]] = []
+        """Depth, code, comment, position."""
         self._depth = 0
 
-    def line(self, text: str, at: Position | None = None) -> None:
-        """Add one logical line; text that runs over several keeps its shape."""
+    def line(self, text: str, at: Position | None = None, *, note: str = "") -> None:
+        """Add one logical line, with a comment behind it; text that runs over several keeps its shape."""
         parts = text.split("\n")
-        self._lines.append(("  " * self._depth + parts[0], at))
+        self._lines.append((self._depth, parts[0], note, at))
         for number, part in enumerate(parts[1:], 1):
             follow = Position(at.line + number, 1, at.file) if at else None
-            self._lines.append((part, follow))
+            self._lines.append((0, part, "", follow))
 
     def raw(self, text: str) -> None:
         """A line without indentation, inside a template literal."""
-        self._lines.append((text, None))
+        self._lines.append((0, text, "", None))
 
     @contextmanager
-    def block(self, head: str, tail: str, at: Position | None = None) -> Iterator[None]:
+    def block(self, head: str, tail: str, at: Position | None = None, *, note: str = "") -> Iterator[None]:
         """A head, an indented body, a tail."""
-        self.line(head, at)
+        self.line(head, at, note=note)
         with self.indented():
             yield
         self.line(tail)
@@ -48,16 +49,21 @@ class Writer:
 
     def append(self, other: Writer) -> None:
         """Add another writer's lines at this depth."""
-        self._lines += [("  " * self._depth + text, at) for text, at in other._lines]
+        self._lines += [(self._depth + depth, text, note, at) for depth, text, note, at in other._lines]
 
-    def text(self) -> str:
-        return "\n".join(text for text, _ in self._lines) + "\n"
+    def text(self, *, compact: bool = False) -> str:
+        """All lines; compact without indentation and comments, the lines staying what they are."""
+        if compact:
+            return "\n".join(text for _, text, _, _ in self._lines) + "\n"
+        return "".join(
+            f"{'  ' * depth}{text}{f' // {note}' if note else ''}\n" for depth, text, note, _ in self._lines
+        )
 
     def source_map(self, file: str) -> str:
         """The map from these lines to the document; `file` is the document's own address."""
         sources = [file]
         entries: list[tuple[int, int, int] | None] = []
-        for _, at in self._lines:
+        for *_, at in self._lines:
             if at is None:
                 entries.append(None)
                 continue

@@ -1,5 +1,10 @@
-// XML nodes: the part of DOM that data models use. Evaluated inside the scope of runtime.js when a session
-// first meets XML.
+// XML nodes: the part of DOM that data models use. One expression whose value is the class of elements;
+// loaded when a session first meets XML.
+
+(function () {
+"use strict";
+
+const has = (object, key) => Object.prototype.hasOwnProperty.call(object, key);
 
 class XmlNode {
   constructor(parent) {
@@ -40,7 +45,7 @@ class XmlText extends XmlNode {
   }
 }
 
-XmlElement = class XmlElement extends XmlNode {
+class XmlElement extends XmlNode {
   constructor(tree, parent) {
     super(parent);
     this.tagName = tree[0];
@@ -131,4 +136,7 @@ XmlElement = class XmlElement extends XmlNode {
   toJSON() {
     return { $xml: this.tree() };
   }
-};
+}
+
+return XmlElement;
+})()
