@@ -9,6 +9,9 @@ import phonenumbers
 
 DIALLABLE = re.compile(r"\+?[0-9*#]{1,32}")
 """What may be sent to a trunk."""
+SHORTEST_NATIONAL = 7
+"""A number dialled without "+" and shorter than this is no subscriber's but a service: 112, 911, 115 must reach
+the trunk as they are, and where numbers have no fixed length they would pass for subscribers' otherwise."""
 
 
 @lru_cache(maxsize=65536)
@@ -16,6 +19,8 @@ def e164(number: str, country: str) -> str:
     """The number in E.164 with "+", as dialled within `country` (ISO 3166 alpha-2); "" when it is none that
     could exist there (short codes and service numbers among them)."""
     if not DIALLABLE.fullmatch(number) or not (number.startswith("+") or country):
+        return ""
+    if not number.startswith("+") and len(number) < SHORTEST_NATIONAL:
         return ""
     try:
         parsed = phonenumbers.parse(number, country or None)
