@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -13,6 +14,7 @@ from voice.error.v1.reason_pb2 import Reason
 from voice.sip_cluster.v1.sip_node_service_pb2 import GetCallRequest
 from voice.sip_cluster.v1.sip_node_service_pb2_grpc import SipNodeServiceStub
 from voice.tlib.v1.call_control_service_pb2_grpc import CallControlServiceStub
+from voice.tlib.v1.message_type_pb2 import MessageType
 from voice.tlib.v1.request_pb2 import (
     AnswerCallRequest,
     AttachUserDataRequest,
@@ -27,7 +29,7 @@ from voice.tlib.v1.request_pb2 import (
 from voice.type.v1.kv_pb2 import KvList, KvPair
 
 from demo.phone import Phone
-from mesh.errors import details
+from mesh.errors import Details, details
 from tests.e2e.platform import Platform, events_of, name_of, password
 
 
@@ -93,7 +95,7 @@ async def test_user_data_requests_change_what_every_event_carries(
         )
         conn_id = (await stub.MakeCall(make, timeout=15, metadata=metadata)).event.conn_id
         await events.first("ESTABLISHED", this_dn="1902", conn_id=conn_id)
-        call = {"tenant": "t1", "dn": "1901", "conn_id": conn_id}
+        call: dict[str, Any] = {"tenant": "t1", "dn": "1901", "conn_id": conn_id}
         attach = AttachUserDataRequest(**call, request_id=new_id(), user_data=kv(first="2", second="x"))
         changed = (await stub.AttachUserData(attach, timeout=5, metadata=metadata)).event
         assert [(p.key, p.string_value) for p in changed.user_data.pairs] == [
@@ -127,22 +129,22 @@ async def test_requests_that_cannot_be_carried_out_say_why(platform: Platform) -
     async with platform.edge() as channel:
         stub, metadata = CallControlServiceStub(channel), platform.bearer("t1")
 
-        async def refusal(method: object, request: object, who: object = metadata) -> object:
+        async def refusal(method: Any, request: object, who: object = metadata) -> Details:
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await method(request, timeout=10, metadata=who)  # type: ignore[operator]
+                await method(request, timeout=10, metadata=who)
             return details(refused.value)
 
         release = ReleaseCallRequest(tenant="t1", request_id=new_id(), dn="1901", conn_id=unknown)
         said = await refusal(stub.ReleaseCall, release)
-        assert said.tlib_error == 56  # type: ignore[attr-defined]
+        assert said.tlib_error == 56
         bad = MakeCallRequest(tenant="t1", request_id="", dn="no such dn!", destination="")
         said = await refusal(stub.MakeCall, bad)
-        assert said.tlib_error == 53  # type: ignore[attr-defined]
-        assert {field for field, _ in said.violations} >= {"request_id", "dn", "destination"}  # type: ignore[attr-defined]
+        assert said.tlib_error == 53
+        assert {field for field, _ in said.violations} >= {"request_id", "dn", "destination"}
         foreign = await refusal(stub.ReleaseCall, release, platform.bearer("t2"))
-        assert foreign.reason == Reason.REASON_FOREIGN_TENANT  # type: ignore[attr-defined]
+        assert foreign.reason == Reason.REASON_FOREIGN_TENANT
         nobody = await refusal(stub.ReleaseCall, release, ())
-        assert nobody.status == grpc.StatusCode.UNAUTHENTICATED  # type: ignore[attr-defined]
+        assert nobody.status == grpc.StatusCode.UNAUTHENTICATED
 
 
 @pytest.mark.feature("SC-10")
@@ -209,7 +211,7 @@ async def test_distribute_event_is_emitted_by_the_owner(
         leg = caller.call("1901")
         ringing = await events.first("RINGING", this_dn="1901")
         request = DistributeEventRequest(tenant="t1", request_id=new_id(), dn="VQ_Service")
-        request.event.event_type = 57  # EventQueued
+        request.event.event_type = MessageType.MESSAGE_TYPE_EVENT_QUEUED
         request.event.conn_id = ringing.event.conn_id
         request.event.this_dn = request.event.this_queue = "VQ_Service"
         await stub.DistributeEvent(request, timeout=5, metadata=metadata)
