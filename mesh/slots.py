@@ -203,7 +203,6 @@ class Slots:
         here = me in view.peers and view.peers[me].lease == lease != 0
         if here and self._joined_at is None:
             self._joined_at = time.monotonic()
-            asyncio.get_running_loop().call_later(self._settle_s, self._wake.set)
         self._changed()
 
     # -- what it does ----------------------------------------------------------------------------------------
@@ -214,11 +213,11 @@ class Slots:
             self._wake.clear()
             if self._joined_at is None:
                 continue
-            settled = time.monotonic() - self._joined_at >= self._settle_s
-            if not settled:  # uvloop's timers may fire a millisecond early: nothing else may come to wake us
-                asyncio.get_running_loop().call_later(PACE_S, self._wake.set)
+            unsettled = self._joined_at + self._settle_s - time.monotonic()
+            if unsettled > 0:  # timers may ring early, so look again
+                asyncio.get_running_loop().call_later(unsettled, self._wake.set)
             me, view = self._membership.incarnation, self._claims.view
-            for effect in decide(view, me, self._keys(), list(self._holdings.owned), settled=settled):
+            for effect in decide(view, me, self._keys(), list(self._holdings.owned), settled=unsettled <= 0):
                 if isinstance(effect, Take):
                     free = [slot for slot in effect.slots if slot not in self._taking]
                     for batch in _batches(free, TAKE_BATCH):
