@@ -270,7 +270,10 @@ class LocalMesh:
     async def _explain(self, waited: float) -> str:
         missing = await _there(self._readiness).missing(self.instances())
         lines = [f"not ready after {waited:.0f} s: {len(missing)} nodes missing"]
-        lines += [f"  {name}: {why}" for name, why in missing.items()]
+        nodes = {node.node: node for instance in self.instances() for node in instance.nodes}
+        for name, why in missing.items():
+            waits = await _there(self._readiness).dependencies(nodes[name])
+            lines.append(f"  {name}: {why}{f', waits for {waits}' if waits else ''}")
         for name in list(missing)[:3]:
             process = next((p for key, p in self._processes.items() if name.startswith(key)), None)
             if process is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from voice.mesh.v1 import node_service_pb2, node_service_pb2_grpc
 from voice.mesh.v1.node_pb2 import NodeRecord, NodeState
 
 from mesh.etcd import Etcd, EtcdError
@@ -58,6 +59,16 @@ class Readiness:
         problems.update({node.node: problem for node, problem in zip(serving, found, strict=True) if problem})
         return problems
 
+    async def dependencies(self, node: Node) -> str:
+        """What a node that has joined waits for, as it says itself; empty when it does not answer."""
+        async with self._channel(node) as channel:
+            stub = node_service_pb2_grpc.NodeServiceStub(channel)
+            try:
+                answer = await stub.GetNode(node_service_pb2.GetNodeRequest(), timeout=CHECK_TIMEOUT_S)
+            except grpc.aio.AioRpcError:
+                return ""
+        return ", ".join(f"{one.name} ({one.problem})" for one in answer.dependencies if not one.up)
+
     def forget(self) -> None:
         """Asks every node for its health again."""
         self._healthy.clear()
@@ -78,8 +89,7 @@ class Readiness:
     async def _health(self, node: Node) -> str:
         if node.node in self._healthy:
             return ""
-        options = (("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1))
-        async with grpc.aio.secure_channel(node.address, self._credentials, options) as channel:
+        async with self._channel(node) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             try:
                 answer = await stub.Check(
@@ -91,3 +101,7 @@ class Readiness:
             return "says it is not healthy"
         self._healthy.add(node.node)
         return ""
+
+    def _channel(self, node: Node) -> grpc.aio.Channel:
+        options = (("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1))
+        return grpc.aio.secure_channel(node.address, self._credentials, options)

@@ -108,7 +108,9 @@ async def test_a_mesh_that_does_not_become_ready_says_who_is_missing(tmp_path: P
     """A dial plan without Config never serves; the environment of the services is a setting."""
     counts = {**dict.fromkeys(DEFAULT_COUNTS, 0), "dial_plan": 1}
     settings = LocalSettings(counts=counts, run_dir=tmp_path, net=None, start_timeout=6.0)
-    with pytest.raises(StartFailed, match=r"not ready after 6 s: 1 nodes missing\n  dial_plan-0: "):
+    with pytest.raises(
+        StartFailed, match=r"not ready after 6 s: 1 nodes missing\n  dial_plan-0: not ready, waits for config"
+    ):
         async with LocalMesh(settings):
             pytest.fail("it cannot be ready")
 
