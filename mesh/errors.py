@@ -218,8 +218,9 @@ def _unpack_detail(part: PackedAny) -> Message | None:
 def from_rpc_error(error: grpc.RpcError, dependency: str) -> DomainError:
     """The failure of a call to `dependency` (a service name), to be raised on our own behalf.
 
-    A reason that was given is kept with its details. Without one: UNAVAILABLE and CANCELLED become
-    REASON_DEPENDENCY_UNAVAILABLE, DEADLINE_EXCEEDED becomes REASON_TIMEOUT, anything else REASON_INTERNAL.
+    A reason that was given is kept with its details. Without one: UNAVAILABLE, CANCELLED and a reset stream
+    become REASON_DEPENDENCY_UNAVAILABLE, DEADLINE_EXCEEDED becomes REASON_TIMEOUT, anything else
+    REASON_INTERNAL.
     """
     said = details(error)
     if said.reason is None:
@@ -233,7 +234,9 @@ def from_rpc_error(error: grpc.RpcError, dependency: str) -> DomainError:
 
 
 def _nameless(said: Details, dependency: str) -> DomainError:
-    if said.status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+    # A sidecar whose endpoint was killed resets open streams, and grpc calls that INTERNAL.
+    reset = said.status is grpc.StatusCode.INTERNAL and "RST_STREAM" in said.message
+    if reset or said.status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         return DomainError(
             Reason.REASON_DEPENDENCY_UNAVAILABLE, f"{dependency} is not available", dependency=dependency
         )

@@ -1,6 +1,6 @@
 """Rules of the contracts that buf does not know.
 
-* the comment of every RPC says who may call it;
+* the comment of every RPC says who may call it, and the errors it names are reasons;
 * an RPC that clients may call names the tenant in a field marked tenant_scope, or is listed with a reason;
 * an RPC that clients may call has an HTTP binding unless its client streams, or is listed with a reason;
 one that
@@ -39,6 +39,8 @@ NO_BINDING: Mapping[str, str] = MappingProxyType(
 """RPCs that clients may call, without a streaming client, that have no HTTP binding, each with the reason."""
 
 _CALLERS = re.compile(r"May be called by:\s*(.+?)\.?\s*$", re.S)
+_ERRORS = re.compile(r"Errors:(.*?)(?:May be called by:|$)")
+_NAME = re.compile(r"\b[A-Z]+_[A-Z_]+\b|\b[A-Z]{5,}\b")
 _NUMBERS = re.compile(r"([A-Z_]+) / (\d{3}) / (\d+)\.\s*$")
 # Field numbers on the way to a comment (descriptor.proto, SourceCodeInfo): file.service.method,
 # file.enum_type.value.
@@ -63,6 +65,12 @@ class Rpc:
         """What its comment says after "May be called by:"; "" when it does not."""
         match = _CALLERS.search(self.comment)
         return " ".join(match.group(1).split()) if match else ""
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """What its comment names as errors: "NOT_OWNER" for REASON_NOT_OWNER."""
+        match = _ERRORS.search(" ".join(self.comment.split()))
+        return tuple(_NAME.findall(match.group(1))) if match else ()
 
     @property
     def public(self) -> bool:
@@ -147,6 +155,9 @@ def rpc_problems(
     for name, rpc in found.items():
         if not rpc.callers:
             yield f"{name}: its comment must end with who may call it (May be called by: …)"
+        for error in rpc.errors:
+            if f"REASON_{error}" not in Reason.DESCRIPTOR.values_by_name:
+                yield f"{name}: its comment names the error {error}, which is no reason"
         if rpc.public and not scoped[rpc.request] and name not in no_tenant:
             yield f"{name}: clients may call it, so a field must be marked tenant_scope"
         if rpc.public and not rpc.bound and not rpc.client_streaming and name not in no_binding:

@@ -95,6 +95,13 @@ def test_a_status_without_a_reason_gets_one(code: grpc.StatusCode, reason: Reaso
     assert from_rpc_error(error, "config").reason == reason
 
 
+def test_a_stream_reset_by_a_sidecar_is_a_dependency_that_went_away() -> None:
+    reset = rpc_error(grpc.StatusCode.INTERNAL, text="Received RST_STREAM with error code 2")
+    assert from_rpc_error(reset, "redis_queue").reason == Reason.REASON_DEPENDENCY_UNAVAILABLE
+    other = rpc_error(grpc.StatusCode.INTERNAL, text="bug")
+    assert from_rpc_error(other, "redis_queue").reason == Reason.REASON_INTERNAL
+
+
 @pytest.mark.parametrize("where", ["trailing", "initial"])
 @pytest.mark.parametrize(
     ("said", "reason"),

@@ -45,6 +45,11 @@ def test_a_good_rpc_breaks_no_rule() -> None:
     ("rpc", "scoped", "problem"),
     [
         (replace(GOOD, comment="Gets.", bound=False), True, "must end with who may call it"),
+        (
+            replace(GOOD, comment=GOOD.comment.replace("none", "NOT_OWNR, TIMEOUT")),
+            True,
+            "error NOT_OWNR, which is no",
+        ),
         (GOOD, False, "a field must be marked tenant_scope"),
         (replace(GOOD, bound=False), True, "needs an HTTP binding"),
         (replace(GOOD, client_streaming=True), True, "its client streams"),
