@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import subprocess
 import time
 from pathlib import Path
@@ -30,6 +31,19 @@ def edge_channel(mesh: LocalMesh) -> grpc.aio.Channel:
 
 def bearer(token: str) -> tuple[str, str]:
     return ("authorization", f"Bearer {token}")
+
+
+async def shell(line: str) -> subprocess.CompletedProcess[str]:
+    """Runs a line as a person pastes it."""
+    return await asyncio.to_thread(
+        subprocess.run,
+        ["bash", "-c", line],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
 
 
 def left_behind(pids: list[int | None], folder: Path) -> list[str]:
@@ -81,17 +95,21 @@ async def test_a_mesh_starts_answers_through_the_edge_and_heals(tmp_path: Path) 
         lines = [line.strip() for line in guide(mesh).splitlines() if "grpcurl" in line]
         assert len(lines) == 3
         for line in lines:
-            run = await asyncio.to_thread(
-                subprocess.run,
-                ["bash", "-c", line],
-                cwd=REPOSITORY,
-                capture_output=True,
-                text=True,
-                timeout=30,
-                check=False,
-            )
+            run = await shell(line)
             assert run.returncode == 0, f"{line}\n{run.stderr}"
             assert "voice." in run.stdout or "objects" in run.stdout
+
+        # what goes wrong says why, by grpcurl and by REST
+        wrong = f'{lines[2].partition(" -d ")[0]} -d \'{{"tenant": "t1"}}\' {mesh.edge} voice.config.v1.ConfigService/CreateObject'
+        run = await shell(wrong)
+        assert run.returncode != 0
+        for said_so in ("InvalidArgument", "REASON_INVALID_ATTRIBUTE", '"field": "object"', "trace_id"):
+            assert said_so in run.stderr
+        context = ssl.create_default_context(cafile=str(mesh.ca_file))
+        async with httpx.AsyncClient(verify=context, headers=[bearer(client)]) as rest:
+            found = await rest.get(f"https://{mesh.edge}/v1/tenants/t1/objects/OBJECT_TYPE_DN?dbid=999999")
+            assert found.status_code == 404
+            assert found.json()["details"][0]["reason"] == "REASON_UNKNOWN_OBJECT"
 
         mesh.process("config-0").kill()
         deadline = time.monotonic() + 30
