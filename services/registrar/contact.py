@@ -22,6 +22,12 @@ def is_sip(uri: str) -> bool:
     return found is not None and found.scheme in ("sip", "sips")
 
 
+def is_route(value: str) -> bool:
+    """Whether a Path value (RFC 3327) leads somewhere: a SIP URI, bare or in <> with parameters behind."""
+    _, bracket, rest = value.partition("<")
+    return is_sip(rest.partition(">")[0] if bracket else value)
+
+
 def same_uri(left: str, right: str) -> bool:
     """Equivalence of RFC 3261 §19.1.4."""
     if left == right:

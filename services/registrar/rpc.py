@@ -13,7 +13,7 @@ from mesh.errors import DomainError, Reason
 from mesh.telemetry.metrics import Metrics
 from mesh.validation import Checks
 from services.registrar.app import Registering
-from services.registrar.contact import is_sip
+from services.registrar.contact import is_route, is_sip
 from services.registrar.machine import ContactUpdate, OutOfOrder, Refused, Register, TooBrief, TooMany
 from services.registrar.store import message_of
 
@@ -97,7 +97,7 @@ def _check(request: pb.RegisterRequest) -> None:
         checks.length(f"{here}.instance_id", contact.instance_id, 0, 255)
     checks.length("path", request.path, 0, MAX_PATH)
     for at, uri in enumerate(request.path[:MAX_PATH]):
-        checks.that(f"path[{at}]", len(uri) <= 1024 and is_sip(uri.strip("<>")), "must be a SIP URI")
+        checks.that(f"path[{at}]", len(uri) <= 1024 and is_route(uri), "must be a SIP URI")
     checks.length("received", request.received, 0, 128)
     checks.length("proxy", request.proxy, 0, 128)
     checks.length("user_agent", request.user_agent, 0, 512)
