@@ -30,7 +30,7 @@ from services.orchestration.scxml.writer import Writer
 COMPILER_VERSION = "1"
 """Raised whenever generated code, runtime or snapshots change incompatibly."""
 
-COMPOUND, PARALLEL, ATOMIC, FINAL, HISTORY = 1, 2, 3, 4, 5  # as in runtime.js
+COMPOUND, PARALLEL, ATOMIC, FINAL, HISTORY = 1, 2, 3, 4, 5  # as in js/state.js
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,5 @@
 """voicemesh-scxml, the way an author calls it."""
 
-# ruff: noqa: E501 (documents read better on one line)
-
 from __future__ import annotations
 
 import io

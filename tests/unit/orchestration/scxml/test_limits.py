@@ -173,3 +173,19 @@ def test_limits_must_be_positive() -> None:
 def test_the_last_value_of_a_script_is_nobodys_business(value: str) -> None:
     made = session(compiled(f"<script>{value}</script><state id='s'/>"))
     assert made.start(1.0).configuration == ["s"]
+
+
+def test_an_idle_session_is_small() -> None:
+    ring = "".join(
+        f'<state id="s{i}"><onentry><assign location="n" expr="n + 1"/></onentry>'
+        f'<transition event="go" cond="n &lt; 1e9" target="s{(i + 1) % 48}"><assign location="last" expr="_event.name"/></transition></state>'
+        for i in range(48)
+    )
+    made = session(
+        compiled(
+            f'<datamodel><data id="n" expr="0"/><data id="last"/></datamodel><state id="main">{ring}</state>'
+        )
+    )
+    made.start(1.0)
+    made.step(Event("go"), 2.0)
+    assert made.memory() < 300_000

@@ -1,7 +1,5 @@
 """Every rule of the document format: what is wrong, and exactly where."""
 
-# ruff: noqa: E501 (documents read better on one line)
-
 from __future__ import annotations
 
 import pytest

@@ -106,8 +106,8 @@ def test_one_session_out_of_hand_leaves_the_others() -> None:
         ({"op": "step", "session": "a", "event": {"nome": "e"}, "now": 1}, "request"),
         ({"op": "step", "session": "a", "now": 1}, "request"),
         ({"op": "answer", "session": "a", "query": 0, "value": 1, "now": 1}, "session"),
-        ({"op": "restore", "session": "c", "key": "d", "snapshot": "{}"}, "request"),
-        ({"op": "restore", "session": "c", "key": "d", "snapshot": "nonsense"}, "request"),
+        ({"op": "restore", "session": "c", "key": "d", "snapshot": "{}"}, "snapshot"),
+        ({"op": "restore", "session": "c", "key": "d", "snapshot": "nonsense"}, "snapshot"),
         ({"op": "load", "key": "x", "compiled": "{}"}, "request"),
     ],
 )

@@ -1,0 +1,65 @@
+// The only thing the host sees: (operation, text, time, factory) => text.
+
+// Loaded when needed: nodes (xml.js), restoring (restore.js, into this scope).
+let XmlElement = null;
+let restoreEarly = null;
+let restoreLate = null;
+
+// A direct eval sees all of this scope and so keeps all of it alive; dropped once the session is under way.
+let extend = function (text) {
+  eval(text);
+};
+
+// What was needed to begin is not needed again, and every session would keep it.
+function begun() {
+  extend = restoreEarly = restoreLate = null;
+  operations.boot = operations.bind = operations.start = operations.scriptError = null;
+  operations.restoreEarly = operations.restoreLate = null;
+}
+
+function hasXml(text) {
+  return text.includes('"$xml"');
+}
+
+const operations = {
+  boot,
+  bind(_argument, time) {
+    begin(time);
+    askable = session.asks;
+    if (session.params !== null) session.params = revive(session.params);
+    bindAtStart();
+  },
+  scriptError(argument) {
+    if (pending !== null) throw QUERY;
+    if (halted !== null) throw halted;
+    $scxml.at = argument.at;
+    executionError(new Error(argument.message), argument.at);
+  },
+  start: startStep,
+  terminate,
+  snapshot,
+  given(list) {
+    given = list;
+  },
+  restoreEarly: (kept) => restoreEarly(kept),
+  restoreLate: (kept) => restoreLate(kept),
+};
+
+return function (operation, text, time, factory) {
+  if (operation === "extend") return extend(text);
+  if (operation === "xml") {
+    if (XmlElement === null) XmlElement = (0, eval)(text);
+    return undefined;
+  }
+  try {
+    const argument = text === undefined ? undefined : parseJson(text);
+    if (operation === "step") return externalStep(hasXml(text) ? revive(argument) : argument, time);
+    if (factory !== undefined) argument.machine = factory;
+    return operations[operation](argument, time);
+  } catch (error) {
+    if (pending !== null) return toJson({ query: pending });
+    const stop = error instanceof Stop ? error : halted;
+    if (stop !== null) return toJson({ stop: stop.reason, message: stop.message });
+    throw error;
+  }
+};

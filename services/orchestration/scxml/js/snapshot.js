@@ -1,0 +1,40 @@
+// The session written down between two steps; the tagged encoding is in values.js.
+
+function globals() {
+  return Object.keys(globalThis);
+}
+
+function snapshot() {
+  const lost = [];
+  const root = { data: {}, lexical: {}, event: null, interactions: null };
+  const encoder = new Encoder(registry, lost);
+  for (const name of globals()) {
+    const value = globalThis[name];
+    if (typeof value === "function" && registry.paths.get(value) === name && !dataIds.has(name)) continue;
+    set(root.data, name, encoder.encode(value, root.data, name, name));
+  }
+  for (const name of Object.keys(machine.lexical)) {
+    const value = machine.lexical[name].get();
+    if (typeof value === "function" && registry.paths.get(value) === name) continue;
+    set(root.lexical, name, encoder.encode(value, root.lexical, name, name));
+  }
+  root.event = currentEvent === undefined ? null : eventRecord(encoder, root);
+  root.interactions = encoder.encode(interactions, root, "interactions", "interactions");
+  return toJson({
+    configuration: configuration.map((s) => s.id),
+    history: [...historyValue].map(([index, list]) => [states[index].id, list.map((s) => s.id)]),
+    bound: machine.late ? [...bound].map((s) => s.id) : [],
+    invoked: invoked.map((entry) => [entry.id, entry.state.id, entry.index]),
+    running, finished, stepNumber, serial, values: root, lost,
+  });
+}
+
+function eventRecord(encoder, root) {
+  const record = {};
+  set(root, "event", record);
+  for (const key of Object.keys(currentEvent)) {
+    const value = currentEvent[key];
+    if (value !== undefined) set(record, key, encoder.encode(value, record, key, "_event." + key));
+  }
+  return record;
+}

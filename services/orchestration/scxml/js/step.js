@@ -1,0 +1,153 @@
+// One macrostep a call: an event in, the macrostep, invocations; the end of a session.
+
+function invokePending() {
+  if (toInvoke.length === 0) return;
+  const entering = toInvoke.sort((a, b) => a.index - b.index);
+  toInvoke = [];
+  for (const state of entering) {
+    for (let index = 0; index < state.invokes.length; index++) startInvoke(state, index);
+  }
+}
+
+function startInvoke(state, index) {
+  const invoke = state.invokes[index];
+  try {
+    $scxml.at = invoke.at;
+    const what = invoke.arguments();
+    let id = what.id;
+    if (id === undefined) id = state.id + "." + ++serial;
+    if (what.idlocation) what.idlocation(id);
+    const body = payload({ params: what.params });
+    const content = what.text === undefined ? plain(what.value) : what.text;
+    invoked.push({ id, state, index });
+    effect(["Invoke", id, what.type === undefined ? "scxml" : String(what.type), what.src || "",
+            content === undefined ? null : content, body.has ? body.data : null, invoke.autoforward]);
+  } catch (error) {
+    executionError(error, invoke.at);
+  }
+}
+
+function offer(event) {
+  for (const entry of invoked) {
+    const invoke = entry.state.invokes[entry.index];
+    if (entry.id === event.invokeid) run(entry.state, invoke.finalize);
+    if (invoke.autoforward) effect(["Forward", entry.id]);
+  }
+}
+
+// Steps
+
+function setEvent(event) {
+  const made = {
+    name: event.name,
+    type: event.type,
+    sendid: event.sendid,
+    origin: event.origin,
+    origintype: event.origintype,
+    invokeid: event.invokeid,
+    data: event.data,
+  };
+  if (event.raw !== undefined) made.raw = event.raw;
+  currentEvent = Object.freeze(made);
+}
+
+function settle() {
+  for (;;) {
+    if (!running) break;
+    let transitions = select(null);
+    if (transitions.length === 0) {
+      if (queueHead < internalQueue.length) {
+        const event = internalQueue[queueHead++];
+        setEvent(event);
+        transitions = select(event.name);
+      } else {
+        internalQueue = [];
+        queueHead = 0;
+        invokePending();
+        if (internalQueue.length === 0) break;
+      }
+    }
+    if (transitions.length > 0) microstep(transitions);
+  }
+  if (!running && !finished) exitInterpreter();
+}
+
+function exitInterpreter() {
+  for (let i = configuration.length - 1; i >= 0; i--) {
+    const state = configuration[i];
+    runExit(state);
+    for (const entry of invoked) if (entry.state === state) effect(["CancelInvoke", entry.id]);
+  }
+  const body = finalState === null ? { has: false } : doneData(finalState);
+  const value = body.content === undefined ? body.data : body.content;
+  effect(["Done", value === undefined ? null : value, body.has, body.content !== undefined]);
+  invoked = [];
+  finished = true;
+}
+
+function follow(event) {
+  // What is known of interactions is kept for _genesys.ixn.interactions.
+  const data = event.data;
+  if (data === null || typeof data !== "object" || typeof data.interactionid !== "string") return;
+  const id = data.interactionid;
+  if (event.name === "interaction.deleted") delete interactions[id];
+  else if (event.name.startsWith("interaction.")) {
+    if (event.name !== "interaction.added" && !has(interactions, id)) return;
+    set(interactions, id, Object.assign(interactions[id] || {}, data));
+  }
+}
+
+function begin(time) {
+  now = time;
+  answers = given;
+  given = NONE;
+  asked = 0;
+  pending = null;
+  halted = null;
+  effects = [];
+  trace = [];
+  microsteps = 0;
+  random = null;
+}
+
+function externalStep(event, time) {
+  begin(time);
+  if (!running) throw new Error("the session is not running");
+  stepNumber++;
+  follow(event);
+  setEvent(event);
+  if (event.type === "external" && invoked.length > 0) offer(event);
+  const transitions = select(event.name);
+  if (transitions.length > 0) microstep(transitions);
+  settle();
+  return answer();
+}
+
+function startStep() {
+  if (pending !== null) throw QUERY;
+  started = true;
+  running = true;
+  stepNumber++;
+  registerGlobals();
+  const initial = { source: states[0], targets: states[0].initial.targets, domain: states[0] };
+  enterStates([initial]);
+  settle();
+  begun();
+  return answer();
+}
+
+function terminate(_argument, time) {
+  begin(time);
+  stepNumber++;
+  running = false;
+  settle();
+  return answer();
+}
+
+function answer() {
+  if (pending !== null) throw QUERY;
+  if (halted !== null) throw halted;
+  const states = [];
+  for (let i = 0; i < configuration.length; i++) states.push(configuration[i].index);
+  return toJson([states, effects, trace, finished]);
+}
