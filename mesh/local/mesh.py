@@ -180,6 +180,12 @@ class LocalMesh:
         await self._until(lambda: self._listening([self.layout.edge]))
         self._say(f"ready: edge {self.edge}, SIP {', '.join(self.sip_proxies) or 'none'}")
 
+    async def missing(self) -> dict[str, str]:
+        """Node id -> why it is not ready, asked now; empty when all are."""
+        readiness = _there(self._readiness)
+        readiness.forget()
+        return await readiness.missing(self.instances())
+
     async def wait_ready(self, timeout: float | None = None) -> None:
         """Waits until every node is SERVING in etcd and healthy through its sidecar. Raises StartFailed after
         `timeout` seconds."""

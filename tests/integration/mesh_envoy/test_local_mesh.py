@@ -63,7 +63,7 @@ async def names_of_dns(channel: grpc.aio.Channel, tenant: str, token: str) -> se
 
 
 @pytest.mark.slow
-@pytest.mark.feature("XC-15")
+@pytest.mark.feature("XC-02", "XC-15")
 async def test_a_mesh_starts_answers_through_the_edge_and_heals(tmp_path: Path) -> None:
     counts = {**dict.fromkeys(DEFAULT_COUNTS, 0), "config": 1, "redis_queue": 2}
     said: list[str] = []
@@ -110,6 +110,14 @@ async def test_a_mesh_starts_answers_through_the_edge_and_heals(tmp_path: Path) 
             found = await rest.get(f"https://{mesh.edge}/v1/tenants/t1/objects/OBJECT_TYPE_DN?dbid=999999")
             assert found.status_code == 404
             assert found.json()["details"][0]["reason"] == "REASON_UNKNOWN_OBJECT"
+
+        # a sidecar gone: that node alone is out of reach, for it is the only way in
+        await mesh.process("redis_queue-1.envoy").finish(1.0)
+        missing = await mesh.missing()
+        assert missing.keys() == {"redis_queue-1"}
+        assert "no answer through its sidecar" in missing["redis_queue-1"]
+        await mesh.process("redis_queue-1.envoy").start()
+        await mesh.wait_ready(timeout=30)
 
         mesh.process("config-0").kill()
         deadline = time.monotonic() + 30
