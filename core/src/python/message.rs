@@ -65,6 +65,7 @@ impl Message {
     }
 
     #[getter]
+    #[allow(clippy::wrong_self_convention)]
     fn from_(&self) -> PyResult<NameAddr> {
         self.address(HeaderId::From)
     }
@@ -75,6 +76,7 @@ impl Message {
     }
 
     #[getter]
+    #[allow(clippy::wrong_self_convention)]
     fn from_tag(&self) -> Option<String> {
         self.core.from_tag().map(text)
     }

@@ -18,6 +18,8 @@ pub mod proxy;
 pub mod reason;
 pub mod reply;
 pub mod sdp;
+#[cfg(test)]
+pub mod simnet;
 pub mod stack;
 pub mod txn;
 pub mod uri;

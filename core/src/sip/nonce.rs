@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn base64url_round_trip() {
         for length in 0..40 {
-            let raw: Vec<u8> = (0..length).map(|i| i * 7).collect();
+            let raw: Vec<u8> = (0..length).map(|i: u8| i.wrapping_mul(7)).collect();
             assert_eq!(decode(&encode(&raw)), Some(raw));
         }
         assert_eq!(decode("A"), None);

@@ -43,7 +43,12 @@ pub fn parse(buf: &[u8], layout: &mut Layout) -> Result<()> {
 fn line(buf: &[u8], at: usize, rule: &'static str) -> Result<(usize, usize)> {
     let window = &buf[at..buf.len().min(at + MAX_LINE_LENGTH + 2)];
     match memchr::memchr2(b'\r', b'\n', window) {
+        Some(i) if i > MAX_LINE_LENGTH => Err(ParseError::new(at + MAX_LINE_LENGTH, "line-length")),
         Some(i) if window[i] == b'\r' && window.get(i + 1) == Some(&b'\n') => Ok((at + i, at + i + 2)),
+        Some(i) if window[i] == b'\r' && i + 1 == window.len() && window.len() <= MAX_LINE_LENGTH => {
+            Err(ParseError::new(buf.len(), rule))
+        }
+        Some(i) if i + 1 == window.len() => Err(ParseError::new(at + MAX_LINE_LENGTH, "line-length")),
         Some(i) => Err(ParseError::new(at + i, "line-end")),
         None if window.len() > MAX_LINE_LENGTH => Err(ParseError::new(at + MAX_LINE_LENGTH, "line-length")),
         None => Err(ParseError::new(buf.len(), rule)),

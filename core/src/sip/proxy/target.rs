@@ -79,13 +79,13 @@ impl Proxy {
         }
         let next = routes.get(target.routes_taken).and_then(|value| route_uri(value));
         if from_node {
-            self.from_node(view, next, target)
+            self.outward(view, next, target)
         } else {
-            self.from_outside(view, target)
+            self.inward(view, target)
         }
     }
 
-    fn from_node<'a>(&self, view: &View<'a>, next: Option<&'a [u8]>, mut target: Target<'a>) -> Target<'a> {
+    fn outward<'a>(&self, view: &View<'a>, next: Option<&'a [u8]>, mut target: Target<'a>) -> Target<'a> {
         let Ok(uri) = UriRef::parse(next.unwrap_or_else(|| view.uri())) else {
             target.goal = Goal::Refuse(400);
             return target;
@@ -96,7 +96,7 @@ impl Proxy {
                 target.goal = Goal::Node(self.tables.owner(slot));
                 return target;
             }
-            return self.from_outside(view, target);
+            return self.inward(view, target);
         }
         // Our own tag is the From tag here: it says where responses and the peer's requests belong.
         target.slot = view.from_tag().and_then(slot_of_tag).or(target.slot);
@@ -109,7 +109,7 @@ impl Proxy {
         target
     }
 
-    fn from_outside<'a>(&self, view: &View<'a>, mut target: Target<'a>) -> Target<'a> {
+    fn inward<'a>(&self, view: &View<'a>, mut target: Target<'a>) -> Target<'a> {
         let to_tag = view.to_tag().filter(|_| view.core().method != Method::Register);
         let Some(to_tag) = to_tag else {
             target.slot = None;
