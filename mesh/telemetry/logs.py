@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
@@ -17,6 +19,12 @@ from voice.type.v1 import options_pb2
 from mesh.telemetry.tracing import trace_id
 
 REDACTED = "[redacted]"
+WARNINGS_IN_A_ROW = 10
+"""Warnings of one kind (event and part) written within `WARNINGS_PERIOD_S`; further ones are counted only."""
+WARNINGS_PERIOD_S = 10.0
+"""Seconds after which a kind of warning is written again, with the number left out as `left_out`."""
+MAX_KINDS = 1000
+"""Kinds of warnings remembered."""
 
 
 def logger(name: str = "") -> FilteringBoundLogger:
@@ -50,14 +58,16 @@ def configure(*, service: str, node: str, level: str = "info", stream: TextIO | 
         structlog.processors.format_exc_info,
     ]
     render = structlog.processors.JSONRenderer(default=str)
+    limit = WarningLimit()
     structlog.configure(
-        processors=[*stamp, render],
+        processors=[structlog.stdlib.add_log_level, limit, *stamp, render],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.WriteLoggerFactory(file=out),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(out)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=render, foreign_pre_chain=stamp))
+    handler.addFilter(limit)
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.INFO), force=True)
 
 
@@ -70,6 +80,45 @@ def _identity(service: str, node: str) -> Processor:
         return event
 
     return add
+
+
+class WarningLimit(logging.Filter):
+    """Keeps a dependency that is away from filling the disk: a warning repeated ten times a second by every
+    process says no more than once. Errors and audit lines are always written. A processor of structlog's
+    chain, and a filter of the standard library's handlers."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._kinds: OrderedDict[tuple[str, str], tuple[float, int, int]] = OrderedDict()
+
+    def __call__(self, _: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Passes an event on or drops it."""
+        if event.get("level") != "warning" or event.get("audit"):
+            return event
+        left_out = self._left_out(str(event.get("event")), str(event.get("part", "")))
+        if left_out is None:
+            raise structlog.DropEvent
+        if left_out:
+            event["left_out"] = left_out
+        return event
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record of the standard library is written."""
+        return record.levelno != logging.WARNING or self._left_out(str(record.msg), record.name) is not None
+
+    def _left_out(self, event: str, part: str) -> int | None:
+        """None when the warning is left out, else how many of its kind were before it."""
+        now = self._clock()
+        since, written, left_out = self._kinds.pop((event, part), (now, 0, 0))
+        before = 0
+        if now - since >= WARNINGS_PERIOD_S:
+            since, written, left_out, before = now, 0, 0, left_out
+        write = written < WARNINGS_IN_A_ROW
+        self._kinds[event, part] = (since, written + write, left_out + (not write))
+        if len(self._kinds) > MAX_KINDS:
+            self._kinds.popitem(last=False)
+        return before if write else None
 
 
 def _redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

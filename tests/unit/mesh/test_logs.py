@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import structlog
 from voice.tenant.v1.tenant_service_pb2 import IssueTokenRequest
 from voice.type.v1.kv_pb2 import KvList, KvPair
 
@@ -86,3 +87,38 @@ def test_an_exception_is_one_line(out: io.StringIO) -> None:
 def test_a_value_json_cannot_say_is_written_as_text(out: io.StringIO) -> None:
     telemetry.logger().info("odd", value={1, 2}, raw=b"\xff")
     assert len(lines(out)) == 1
+
+
+def test_a_warning_repeated_without_end_is_counted_instead() -> None:
+    now = [0.0]
+    limit = logs.WarningLimit(lambda: now[0])
+
+    def written(event: str = "etcd away", **more: Any) -> dict[str, Any] | None:
+        try:
+            return dict(limit(None, "", {"event": event, "level": "warning", **more}))
+        except structlog.DropEvent:
+            return None
+
+    assert sum(written() is not None for _ in range(100)) == logs.WARNINGS_IN_A_ROW
+    assert written("something else") is not None
+    assert written(part="lease") is not None
+    assert written(audit=True) is not None
+    assert written(level="error") is not None
+    now[0] += logs.WARNINGS_PERIOD_S
+    again = written()
+    assert again is not None
+    assert again["left_out"] == 90
+    assert "left_out" not in (written() or {"left_out": 1})
+
+
+def test_kinds_of_warnings_remembered_are_bounded() -> None:
+    limit = logs.WarningLimit(lambda: 0.0)
+    for number in range(logs.MAX_KINDS * 2):
+        limit(None, "", {"event": f"odd {number}", "level": "warning"})
+    assert len(limit._kinds) == logs.MAX_KINDS
+
+
+def test_a_dropped_line_of_the_standard_library_is_no_error(out: io.StringIO) -> None:
+    for _ in range(50):
+        logging.getLogger("asyncio").warning("took long")
+    assert len(lines(out)) == logs.WARNINGS_IN_A_ROW
