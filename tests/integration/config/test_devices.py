@@ -119,7 +119,7 @@ async def test_bindings_end_with_their_dn(client: Client, agents: str) -> None:
     assert not [change for change in changes if change.HasField("registrations")]
 
 
-@pytest.mark.feature("CF-03", "CF-09")
+@pytest.mark.feature("CF-03")
 async def test_a_login_is_kept_told_and_removed(client: Client, agents: str) -> None:
     stored = await log_in(client, agents, "A1", "1001", "s1")
     assert (stored.place, stored.user_name, stored.session_id) == ("desk", "ada", "s1")
