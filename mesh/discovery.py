@@ -19,6 +19,7 @@ from mesh.claims import Claims
 from mesh.deadline import timeout_for
 from mesh.errors import DomainError, details
 from mesh.etcd import Batch, Etcd, Watch
+from mesh.steady import steady
 
 NODE_HEADER = "x-voicemesh-node"
 """Header that addresses exactly one node, by incarnation."""
@@ -91,7 +92,7 @@ class Directory:
         """Starts watching; returns with the first snapshot. Raises TimeoutError."""
         if self._task is None:
             self._watch = self._etcd.watch(self._claims.prefix)
-            self._task = asyncio.create_task(self._follow(self._watch), name=f"directory {self.service}")
+            self._task = steady(f"directory {self.service}", self._follow)
         async with asyncio.timeout(timeout):
             await self._first.wait()
 
@@ -187,8 +188,9 @@ class Directory:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _follow(self, watch: Watch) -> None:
-        async for batch in watch:
+    async def _follow(self) -> None:
+        assert self._watch is not None
+        async for batch in self._watch:
             self._told(batch)
 
     def _told(self, batch: Batch) -> None:

@@ -20,6 +20,7 @@ from etcdserverpb import rpc_pb2 as pb
 from etcdserverpb import rpc_pb2_grpc as rpc
 
 from mesh.etcd_values import CHANNEL_OPTIONS, EtcdUnavailable, endpoints_of
+from mesh.steady import steady
 
 TTL_S = 2
 """Lease TTL, seconds; etcd's least with its default election timeout."""
@@ -57,6 +58,7 @@ class _KeepAlive(threading.Thread):
         self._endpoints, self._credentials, self._ttl_s = endpoints, credentials, ttl_s
         self._loop, self._told, self._moved = loop, told, moved
         self._next = 0
+        self._failures = 0
         self._channel: grpc.Channel | None = None
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -77,15 +79,26 @@ class _KeepAlive(threading.Thread):
                 continue
             try:
                 pause = self._extend() if self.lease else self._grant()
+                self._answered()
             except (
                 grpc.RpcError,
                 StopIteration,
             ) as error:  # StopIteration: the stream ended without an answer
-                log.warning("etcd does not answer keep-alive", problem=_problem(error))
+                self._unanswered(_problem(error))
                 self._drop_channel()
                 pause = RETRY_S
         self._revoke()
         self._drop_channel()
+
+    def _unanswered(self, problem: str) -> None:
+        self._failures += 1
+        if self._failures == 1:
+            log.warning("etcd does not answer keep-alive", problem=problem)
+
+    def _answered(self) -> None:
+        if self._failures:
+            log.warning("etcd answers keep-alive again", attempts_failed=self._failures)
+        self._failures = 0
 
     def adopt(self, lease: int) -> bool:
         """Makes a granted lease count. False when it has ended meanwhile."""
@@ -230,8 +243,8 @@ class Lease:
             self._deadline_moved,
         )
         self._tasks = [
-            loop.create_task(self._beat(thread), name="lease beat"),
-            loop.create_task(self._follow(thread), name="lease news"),
+            steady("lease beat", lambda: self._beat(thread)),
+            steady("lease news", lambda: self._follow(thread)),
         ]
         thread.start()
         try:

@@ -12,6 +12,7 @@ from voice.mesh.v1.node_pb2 import NodeRecord, NodeState
 
 from mesh.etcd import Etcd, EtcdError, EtcdUnavailable
 from mesh.lease import TTL_S, Lease
+from mesh.steady import steady
 
 LOAD_PERIOD_S = 1.0
 """Least time between two writes that tell nothing but load, seconds."""
@@ -69,7 +70,7 @@ class Membership:
         """Takes the lease and writes the record. Raises EtcdUnavailable after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         await self.lease.start(timeout)
-        self._writer = asyncio.create_task(self._write_changes(), name="membership")
+        self._writer = steady("membership", self._write_changes)
         while self._written != self._record.SerializeToString():
             if time.monotonic() > deadline:
                 await self.leave()

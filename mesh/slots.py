@@ -22,6 +22,7 @@ from mesh.etcd import EtcdUnavailable, LeaseNotFound, Watch
 from mesh.handover import Give, Take, complete, decide
 from mesh.holdings import Acquire, Holdings, Release, ReleaseReason
 from mesh.membership import Membership
+from mesh.steady import steady
 
 __all__ = ["Acquire", "HasMembership", "NotOwner", "Release", "ReleaseReason", "SlotKey", "Slots"]
 
@@ -149,8 +150,8 @@ class Slots:
         """Begins to take part (after `Membership.join`)."""
         self._watch = self._membership.etcd.watch(self._claims.prefix)
         self._tasks = [
-            asyncio.create_task(self._follow(self._watch), name=f"{self.family} watch"),
-            asyncio.create_task(self._act(), name=f"{self.family} slots"),
+            steady(f"{self.family} watch", self._follow),
+            steady(f"{self.family} slots", self._act),
         ]
 
     def refresh(self) -> None:
@@ -170,8 +171,9 @@ class Slots:
 
     # -- what happens to it ----------------------------------------------------------------------------------
 
-    async def _follow(self, watch: Watch) -> None:
-        async for batch in watch:
+    async def _follow(self) -> None:
+        assert self._watch is not None
+        async for batch in self._watch:
             if batch.replaced:
                 log.critical("etcd was replaced: its claims and epochs are not the ones Redis knows")
             self._claims.told(batch)

@@ -35,6 +35,7 @@ from mesh.fence import (
 )
 from mesh.pairing import StoreMismatch, check_pairing
 from mesh.redis_line import Answer, RedisLine, StoreUnavailable
+from mesh.steady import steady
 
 __all__ = [
     "FencedStore",
@@ -118,7 +119,7 @@ class FencedStore:
     async def start(self) -> None:
         """Begins to send, and to watch which primary answers."""
         self._line.start()
-        self._probe = asyncio.create_task(self._watch_primary(), name=f"redis primary of {self.service}")
+        self._probe = steady(f"redis primary of {self.service}", self._watch_primary)
 
     async def stop(self) -> None:
         """Ends; writes still waiting raise StoreUnavailable."""

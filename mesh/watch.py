@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc.aio
+import structlog
 from etcdserverpb import rpc_pb2 as pb
 from etcdserverpb import rpc_pb2_grpc as rpc
 from mvccpb import kv_pb2
@@ -37,6 +38,8 @@ RETRY_S = 0.1
 """Pause before a broken stream is opened again, seconds."""
 # a member cut off from its cluster ends the stream instead of going quiet
 _HAS_LEADER = (("hasleader", "true"),)
+
+log = structlog.get_logger("mesh.etcd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ class Watch(AsyncIterator[Batch]):
         self._store: tuple[str | None] | None = None
         self._replaced = False
         self._heard = -DEAD_S
-        self._batches: asyncio.Queue[Batch | Exception | None] = asyncio.Queue(BUFFER)
+        self._batches: asyncio.Queue[Batch | None] = asyncio.Queue(BUFFER)
         self._pump: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -97,12 +100,9 @@ class Watch(AsyncIterator[Batch]):
         if self._pump is None:
             self._pump = asyncio.create_task(self._run(), name=f"watch {self._prefix}")
         item = await self._batches.get()
-        if isinstance(item, Batch):
-            return item
-        self._closed = True
-        if item is not None:
-            raise item
-        raise StopAsyncIteration
+        if item is None:
+            raise StopAsyncIteration
+        return item
 
     async def close(self) -> None:
         """Ends the watch; a pending `__anext__` raises StopAsyncIteration."""
@@ -122,12 +122,16 @@ class Watch(AsyncIterator[Batch]):
                 if self._told is None:
                     await self._batches.put(await self._snapshot())
                 await self._follow(channel)
-            except (EtcdError, _Broken, grpc.aio.AioRpcError):
-                self._etcd.move_on(channel)
-                await asyncio.sleep(RETRY_S)
-            except Exception as error:  # noqa: BLE001 - a defect ends the watch where its reader sees it
-                await self._batches.put(error)
-                return
+            except (EtcdError, _Broken, grpc.aio.AioRpcError) as error:
+                log.info("watch is opened again", prefix=self._prefix, problem=str(error))
+            except asyncio.CancelledError:
+                if self._closed or _asked_to_end():
+                    raise
+                log.warning("watch was cancelled from below", prefix=self._prefix)
+            except Exception:
+                log.exception("watch failed", prefix=self._prefix)
+            self._etcd.move_on(channel)
+            await asyncio.sleep(RETRY_S)
 
     async def _identify(self) -> None:
         """Sees, in one linearizable read, whether the store is the one watched so far."""
@@ -202,3 +206,9 @@ async def _write(call: _Call, request: pb.WatchRequest) -> None:
 def _change(event: kv_pb2.Event) -> Change:
     deleted = event.type == kv_pb2.Event.DELETE
     return Change(event.kv.key.decode(), None if deleted else key_value(event.kv), event.kv.mod_revision)
+
+
+def _asked_to_end() -> bool:
+    """Whether somebody cancelled this task, as opposed to the call inside it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,341 @@
+"""Ownership among real processes: they race, join, drain, are killed and paused, and etcd goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from mesh.discovery import Directory
+from mesh.etcd import Etcd
+from mesh.ownership import boottime_ns
+from tests.integration.servers import EtcdServer, RedisServer, environment
+
+COUNT = 128
+TTL_S = 2.0
+Event = dict[str, Any]
+
+
+class NodeProcess:
+    """A node, and everything it has said."""
+
+    def __init__(self, incarnation: str) -> None:
+        self.incarnation = incarnation
+        self.events: list[Event] = []
+        self.process: asyncio.subprocess.Process | None = None
+        self._reading: asyncio.Task[None] | None = None
+
+    async def start(self, etcd: str, redis_url: str, region: str, settle_s: float = 0.3) -> None:
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "tests.integration.mesh.node_process",
+            *(etcd, redis_url, region, self.incarnation, str(COUNT), str(settle_s)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=environment(),
+        )
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            self.events.append(json.loads(line))
+
+    def tell(self, command: str) -> None:
+        assert self.process is not None
+        assert self.process.stdin is not None
+        self.process.stdin.write(command.encode() + b"\n")
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def of(self, what: str, **fields: object) -> list[Event]:
+        return [
+            event
+            for event in self.events
+            if event["what"] == what and all(event.get(name) == value for name, value in fields.items())
+        ]
+
+    async def end(self) -> None:
+        if self.process is not None and self.process.returncode is None:
+            self.signal(signal.SIGCONT)
+            self.signal(signal.SIGKILL)
+        if self.process is not None:
+            await self.process.wait()
+        if self._reading is not None:
+            await self._reading
+
+
+class Cluster:
+    """Nodes of one service, and a directory that watches them as any client does."""
+
+    def __init__(self, etcd_endpoint: str, redis_url: str, region: str) -> None:
+        self.endpoint, self.redis_url, self.region = etcd_endpoint, redis_url, region
+        self.etcd = Etcd(etcd_endpoint)
+        self.directory = Directory(self.etcd, region, "sip_cluster")
+        self.nodes: list[NodeProcess] = []
+
+    async def add(self, *incarnations: str, settle_s: float = 0.3) -> list[NodeProcess]:
+        added = [NodeProcess(incarnation) for incarnation in incarnations]
+        self.nodes += added
+        await asyncio.gather(
+            *(node.start(self.endpoint, self.redis_url, self.region, settle_s) for node in added)
+        )
+        return added
+
+    def loads(self) -> Counter[str]:
+        owners = (self.directory.owner(slot) for slot in range(COUNT))
+        return Counter(owner.incarnation for owner in owners if owner is not None)
+
+    def describe(self) -> str:
+        """What is seen from outside and what the nodes have said, for a test that fails."""
+        said = {node.incarnation: Counter(event["what"] for event in node.events) for node in self.nodes}
+        live = [record.incarnation for record in self.directory.nodes()]
+        return f"owners {dict(self.loads())}, live {live}, nodes said {said}"
+
+    def even(self, *incarnations: str) -> Callable[[], bool]:
+        """Whether exactly these nodes own all slots, evenly, and serve them."""
+
+        def check() -> bool:
+            loads = self.loads()
+            return (
+                set(loads) == set(incarnations)
+                and sum(loads.values()) == COUNT
+                and max(loads.values()) - min(loads.values()) <= 1
+                and all(self._served(slot) for slot in range(COUNT))
+            )
+
+        return check
+
+    def _served(self, slot: int) -> bool:
+        owner = self.directory.owner(slot)
+        nodes = [node for node in self.nodes if owner and node.incarnation == owner.incarnation]
+        return bool(nodes and nodes[0].of("acquired", slot=slot, epoch=self.directory.epoch(slot)))
+
+    async def owned(self) -> list[int]:
+        """Slots that nodes with a good lease say they serve, each as often as it is served."""
+        before = [len(node.of("owned")) for node in self.nodes]
+        for node in self.nodes:
+            node.tell("owned")
+        counts = list(zip(self.nodes, before, strict=True))
+        await until(lambda: all(len(node.of("owned")) > count for node, count in counts), 5)
+        said = [node.of("owned")[-1] for node in self.nodes]
+        return sorted(slot for answer in said if answer["good"] for slot in answer["slots"])
+
+    def holders(self) -> list[tuple[int, int, str, int, int]]:
+        """(slot, epoch, node, from, until) of every time a slot was held, ns; until is far off when it still is."""
+        held = []
+        for node in self.nodes:
+            for event in node.of("acquired"):
+                slot, epoch = event["slot"], event["epoch"]
+                ends = [end["at"] for end in node.of("released", slot=slot, epoch=epoch)]
+                held.append((slot, epoch, node.incarnation, event["at"], min(ends, default=1 << 62)))
+        return held
+
+    async def close(self) -> None:
+        await asyncio.gather(*(node.end() for node in self.nodes))
+        await self.directory.stop()
+        await self.etcd.close()
+
+
+async def until(condition: Callable[[], bool], seconds: float, what: object = "") -> float:
+    """Seconds until the condition held."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, what() if callable(what) else what
+        await asyncio.sleep(0.005)
+    return time.monotonic() - started
+
+
+@pytest.fixture
+async def cluster(
+    etcd_server: EtcdServer, redis_server: RedisServer, redis_client: redis.asyncio.Redis, region: str
+) -> AsyncIterator[Cluster]:
+    cluster = Cluster(etcd_server.endpoint, redis_server.url, region)
+    await cluster.directory.start()
+    yield cluster
+    await cluster.close()
+
+
+@pytest.fixture
+async def fragile(
+    own_etcd: EtcdServer, redis_server: RedisServer, redis_client: redis.asyncio.Redis, region: str
+) -> AsyncIterator[Cluster]:
+    """A cluster on an etcd that the test may stop."""
+    cluster = Cluster(own_etcd.endpoint, redis_server.url, region)
+    await cluster.directory.start()
+    yield cluster
+    await cluster.close()
+
+
+def assert_one_owner_at_a_time(cluster: Cluster) -> None:
+    """Epochs of a slot rise, and nobody held it while somebody else did (a lost lease is noticed before its TTL)."""
+    by_slot: dict[int, list[tuple[int, int, str, int, int]]] = {}
+    for held in cluster.holders():
+        by_slot.setdefault(held[0], []).append(held)
+    for slot, helds in by_slot.items():
+        helds.sort(key=lambda held: held[1])
+        for before, after in itertools.pairwise(helds):
+            assert before[1] < after[1], f"slot {slot}: two owners in one epoch"
+            assert before[3] < after[3], f"slot {slot}: epochs out of order"
+
+
+@pytest.mark.feature("SC-11")
+async def test_a_race_for_every_slot_has_one_winner_each(cluster: Cluster) -> None:
+    """No settling: all three want everything at once."""
+    await cluster.add("n-0.00000000", "n-1.00000001", "n-2.00000002", settle_s=0.0)
+    await until(cluster.even(*(node.incarnation for node in cluster.nodes)), 20, cluster.describe)
+    assert_one_owner_at_a_time(cluster)
+    first = Counter(slot for slot, _, _, _, until_ns in cluster.holders() if until_ns == 1 << 62)
+    assert first == Counter(range(COUNT)), "every slot is held by exactly one"
+
+
+async def test_peers_that_start_together_do_not_shuffle_slots(cluster: Cluster) -> None:
+    await cluster.add("n-0.00000000", "n-1.00000001", settle_s=1.5)
+    await until(cluster.even("n-0.00000000", "n-1.00000001"), 20, cluster.describe)
+    assert not [event for node in cluster.nodes for event in node.of("released")]
+
+
+async def test_all_slots_are_claimed_within_a_second_of_joining(cluster: Cluster) -> None:
+    [node] = await cluster.add("n-0.00000000")
+    await until(cluster.even("n-0.00000000"), 20, cluster.describe)
+    [joined] = node.of("joined")
+    last = max(event["at"] for event in node.of("acquired"))
+    assert last - joined["at"] < 1_000_000_000
+
+
+async def test_a_joiner_is_given_its_share_and_state_comes_along(cluster: Cluster) -> None:
+    await cluster.add("n-0.00000000")
+    await until(cluster.even("n-0.00000000"), 20, cluster.describe)
+    await until(lambda: len(cluster.nodes[0].of("wrote", slot=0)) > 3, 5)
+    await cluster.add("n-1.00000001")
+    await until(cluster.even("n-0.00000000", "n-1.00000001"), 20, cluster.describe)
+    old, new = cluster.nodes
+    assert len(old.of("released", reason="handed over")) == COUNT // 2
+    assert len(new.of("acquired")) == COUNT // 2
+    for taken in new.of("acquired"):
+        [given] = old.of("released", slot=taken["slot"])
+        assert given["at"] < taken["at"], "released before the other may acquire"
+    assert_one_owner_at_a_time(cluster)
+
+
+@pytest.mark.feature("SC-11")
+async def test_heirs_take_over_within_the_ttl_when_a_node_is_killed(cluster: Cluster) -> None:
+    await cluster.add("n-0.00000000", "n-1.00000001", "n-2.00000002")
+    names = [node.incarnation for node in cluster.nodes]
+    await until(cluster.even(*names), 20, cluster.describe)
+    victim = cluster.nodes[1]
+    theirs = len(cluster.directory.slots_of(victim.incarnation))
+    killed = boottime_ns()
+    victim.signal(signal.SIGKILL)
+    await until(cluster.even(names[0], names[2]), 10, cluster.describe)
+    heirs = [event for node in (cluster.nodes[0], cluster.nodes[2]) for event in node.of("acquired")]
+    inherited = [event for event in heirs if event["at"] > killed]
+    assert len(inherited) == theirs
+    last = max(event["at"] for event in inherited)
+    assert last - killed < (TTL_S + 1.5) * 1e9, "TTL, etcd's half second of granularity, and a bit"
+    moved = [event for node in cluster.nodes for event in node.of("released") if event["at"] > killed]
+    assert not moved, "nothing but the victim's slots moved"
+
+
+@pytest.mark.feature("XC-04")
+async def test_a_node_stopped_past_its_lease_can_do_nothing(cluster: Cluster) -> None:
+    """SIGSTOP while it writes; its heir raises the fence; woken, its deadline has passed and its write is refused."""
+    paused, heir = await cluster.add("n-0.00000000", "n-1.00000001")
+    await until(cluster.even(paused.incarnation, heir.incarnation), 20, cluster.describe)
+    owner = cluster.directory.owner(0)
+    assert owner is not None
+    if owner.incarnation != paused.incarnation:
+        paused, heir = heir, paused
+    await until(lambda: len(paused.of("wrote", slot=0)) > 5, 5)
+    stopped = boottime_ns()
+    paused.signal(signal.SIGSTOP)
+    await until(cluster.even(heir.incarnation), 10, cluster.describe)
+    await until(lambda: len(heir.of("wrote", slot=0)) > 5, 5)
+    [taken] = [event for event in heir.of("acquired", slot=0) if event["at"] > stopped]
+    woken = boottime_ns()
+    paused.signal(signal.SIGCONT)
+    await until(lambda: bool(paused.of("released", slot=0, reason="lost")), 5)
+    late = [event for event in paused.of("wrote", slot=0) if woken < event["at"]]
+    assert all(event["epoch"] > taken["epoch"] for event in late), "no write of the old epoch took place"
+    assert not [event for event in paused.of("stale") if event["lease_good"]], "its deadline had passed"
+    [lost] = paused.of("released", slot=0, reason="lost")
+    assert lost["epoch"] < taken["epoch"]
+    await until(cluster.even(paused.incarnation, heir.incarnation), 10, cluster.describe)
+    assert_one_owner_at_a_time(cluster)
+
+
+async def test_a_node_whose_loop_stands_still_loses_its_slots(cluster: Cluster) -> None:
+    stuck, heir = await cluster.add("n-0.00000000", "n-1.00000001")
+    await until(cluster.even(stuck.incarnation, heir.incarnation), 20, cluster.describe)
+    stuck.tell("block")
+    await until(lambda: len(cluster.directory.slots_of(heir.incarnation)) == COUNT, 6, cluster.describe)
+    await until(lambda: bool(stuck.of("unblocked")), 10)
+    await until(cluster.even(stuck.incarnation, heir.incarnation), 10, cluster.describe)
+    assert_one_owner_at_a_time(cluster)
+
+
+@pytest.mark.feature("SC-11")
+async def test_a_drain_hands_everything_over_within_a_second(cluster: Cluster) -> None:
+    await cluster.add("n-0.00000000", "n-1.00000001", "n-2.00000002")
+    names = [node.incarnation for node in cluster.nodes]
+    await until(cluster.even(*names), 20, cluster.describe)
+    leaving = cluster.nodes[0]
+    held = len(cluster.directory.slots_of(leaving.incarnation))
+    before = len(leaving.of("released"))
+    leaving.tell("drain")
+    await until(cluster.even(*names[1:]), 10, cluster.describe)
+    await until(lambda: bool(leaving.of("drained")), 5)
+    [started], [done] = leaving.of("draining"), leaving.of("drained")
+    assert done["owned"] == 0
+    assert len(leaving.of("released", reason="handed over")) == before + held
+    assert done["at"] - started["at"] < 1_000_000_000
+    taken = [event for node in cluster.nodes[1:] for event in node.of("acquired")]
+    assert max(event["at"] for event in taken) - started["at"] < 1_000_000_000
+    assert_one_owner_at_a_time(cluster)
+
+
+async def test_etcd_paused_or_restarted_loses_and_doubles_nothing(
+    fragile: Cluster, own_etcd: EtcdServer
+) -> None:
+    await fragile.add("n-0.00000000", "n-1.00000001")
+    names = [node.incarnation for node in fragile.nodes]
+    await until(fragile.even(*names), 20, fragile.describe)
+    own_etcd.pause()
+    wrote = [len(node.of("wrote", slot=0)) for node in fragile.nodes]
+    await asyncio.sleep(5)  # the outage itself
+    assert sum(len(node.of("wrote", slot=0)) for node in fragile.nodes) > sum(wrote) + 20
+    past = [event for node in fragile.nodes for event in node.of("wrote") if not event["lease_good"]]
+    assert past, "past the deadline owners went on by fenced write"
+    own_etcd.resume()
+    await until(fragile.even(*names), 15, fragile.describe)
+    own_etcd.kill()
+    await asyncio.sleep(1)
+    own_etcd.start()
+    await until(fragile.even(*names), 15, fragile.describe)
+    deadline = time.monotonic() + 15
+    while (owned := await fragile.owned()) != list(range(COUNT)):
+        assert time.monotonic() < deadline, f"lost or doubled: {owned}"
+    assert_one_owner_at_a_time(fragile)
+
+
+async def test_a_node_that_leaves_is_gone_at_once(cluster: Cluster) -> None:
+    await cluster.add("n-0.00000000", "n-1.00000001")
+    await until(cluster.even("n-0.00000000", "n-1.00000001"), 20, cluster.describe)
+    assert cluster.nodes[0].process is not None
+    assert cluster.nodes[0].process.stdin is not None
+    cluster.nodes[0].process.stdin.close()
+    assert await until(cluster.even("n-1.00000001"), 5, cluster.describe) < 2.0
+    assert len(cluster.nodes[0].of("left")) == 1
