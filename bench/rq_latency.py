@@ -8,11 +8,9 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import grpc.aio
-from voice.mesh.v1.node_pb2 import NodeRecord, NodeState
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
 from voice.tlib.v1.event_pb2 import Event
 
@@ -20,46 +18,13 @@ from bench.harness import Invalid, Result, cpu_seconds
 from mesh.identifiers import thread_slot
 from mesh.rq import THREAD, Rq
 from tests.e2e.platform import Platform
+from tests.e2e.queue_sockets import QueueSockets
 
-PEER = (("x-voicemesh-peer", "spiffe://voicemesh.local/ns/voice/sa/sip_cluster"),)
 RATE, SECONDS, STREAMS = 5000, 10, 200
 COUNTS = dict.fromkeys(
     ("config", "registrar", "dial_plan", "sip_proxy", "sip_cluster", "call_state", "agent_state", "tenant", "orchestration",
      "front_end"), 0,
 )  # fmt: skip
-
-
-class Sockets:
-    """The nodes by their Unix sockets."""
-
-    def __init__(self, platform: Platform) -> None:
-        self._listen = {
-            node.node: node.listen for i in platform.mesh.instances("redis_queue") for node in i.nodes
-        }
-        self._channels = {
-            name: grpc.aio.insecure_channel(f"unix:{path}") for name, path in self._listen.items()
-        }
-
-    def nodes(self) -> Sequence[NodeRecord]:
-        """Both nodes."""
-        state = NodeState.NODE_STATE_SERVING
-        return [
-            NodeRecord(node=n, incarnation=n, service="redis_queue", state=state)
-            for n in sorted(self._listen)
-        ]
-
-    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Nothing changes here."""
-        return lambda: None
-
-    def channel(self, record: NodeRecord) -> tuple[grpc.aio.Channel, tuple[tuple[str, str], ...]]:
-        """The node's socket."""
-        return self._channels[record.node], PEER
-
-    async def close(self) -> None:
-        """Closes the channels."""
-        for channel in self._channels.values():
-            await channel.close()
 
 
 def run() -> Iterator[Result]:
@@ -88,7 +53,7 @@ async def _run() -> list[Result]:
 
 
 async def _measure(platform: Platform) -> list[float]:
-    sockets = Sockets(platform)
+    sockets = QueueSockets(platform.mesh)
     rq = Rq.over(sockets)
     await rq.start()
     publisher, reader = rq.publisher(THREAD), rq.read_slots(THREAD)

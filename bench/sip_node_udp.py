@@ -124,7 +124,7 @@ def _sippy() -> float:
         ):
             wait_udp(PEER)
             wait_udp(PHONE)
-            sipp_uac(CALLER, PEER, "1901", calls=WARM, rate=20).check(WARM)
+            sipp_uac(CALLER, PEER, "1901", calls=WARM, rate=20)
             before = cpu_seconds([sippy.pid])
             sipp_uac(CALLER, PEER, "1901", calls=CALLS, rate=RATE).check(CALLS)
             return (cpu_seconds([sippy.pid]) - before) / CALLS * 1e6

@@ -23,7 +23,7 @@ from services.orchestration.perform import Partners, Performer
 from services.orchestration.queries import Queries
 from services.orchestration.record import from_kv
 from services.orchestration.settings import OrchestrationSettings
-from services.orchestration.shard import Shard
+from services.orchestration.shard import Shard, now_us
 from services.orchestration.store import Store
 from services.orchestration.workers import Workers
 
@@ -115,7 +115,8 @@ class App:
 
     async def _acquire(self, slot: SlotKey, epoch: int) -> None:
         number = int(slot)
-        shard = Shard(number, epoch, self._store, self._config, self._performer.perform, self._service.log)
+        service, perform = self._service, self._performer.perform
+        shard = Shard(number, epoch, self._store, self._config, perform, service.log, self._started.inc)
         cursor = await shard.take_over()
         self.shards[number] = shard
         self._supervisor.start(f"shard {number}", shard.run)
@@ -146,6 +147,8 @@ class App:
                 continue
             if batch.expired:
                 self._service.log.error("events were trimmed before they were read", slot=batch.slot)
+            if batch.events:
+                self._latency.observe(max(0.0, (now_us() - batch.events[-1].time_us) / 1e6))
             await shard.post_events(batch)
 
     def _listen(self, shard: Shard) -> None:

@@ -51,6 +51,8 @@ class Shard:
     config: ConfigView
     perform: Callable[[Shard, Session, Effect], None]
     log: FilteringBoundLogger
+    started: Callable[[], None]
+    """Called for each session that begins."""
     machines: dict[str, Machine] = field(default_factory=dict)
     _threads: dict[str, list[str]] = field(default_factory=dict)
     _inputs: asyncio.Queue[SlotEvents | ForSession] = field(default_factory=asyncio.Queue)
@@ -146,6 +148,7 @@ class Shard:
         if call.session_id in self.machines:
             return
         ladder("session", f"session for {call.route_point}", call_thread_id=call.call_thread_id)
+        self.started()
         self._adopt(Session(call, last_seq=envelope.seq))
         self._give(call.session_id, Begin(), changed, effects)
 

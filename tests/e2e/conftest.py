@@ -1,4 +1,4 @@
-"""One platform for all end-to-end tests: three SIP nodes, two of what the design has in twos. One event loop for all."""
+"""One platform for all end-to-end tests: three SIP nodes and three of Orchestration, two of what the design has in twos. One event loop for all."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def platform(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Platform]:
     """Started once. SIPp 3.6 knows only MD5."""
-    counts, environment = {"sip_cluster": 3}, {"VOICEMESH_SIP_PROXY_DIGEST_ALGORITHMS": "MD5"}
+    counts = {"sip_cluster": 3, "orchestration": 3}
+    environment = {"VOICEMESH_SIP_PROXY_DIGEST_ALGORITHMS": "MD5"}
     async with Platform(tmp_path_factory.mktemp("mesh"), counts, environment) as made:
         yield made
