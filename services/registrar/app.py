@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 from mesh.config_cache import Changed, ConfigCache, Registration, Registrations
 from mesh.errors import DomainError, Reason
@@ -12,7 +13,7 @@ from services.registrar.machine import Limits, Outcome, Register, expire, handle
 from services.registrar.service_state import Device
 from services.registrar.store import Bindings, Conflict
 
-ATTEMPTS = 6
+ATTEMPTS = 10
 """Times a REGISTER is decided anew when others change the same DN."""
 NEWS_S = 0.5
 """Time for the cache to see the change that a conflict told of, seconds."""
@@ -35,6 +36,8 @@ class Registering:
         self._max_bindings = max_bindings
         self._clock_us = clock_us or (lambda: time.time_ns() // 1000)
         self._news = asyncio.Event()
+        # REGISTERs of one DN at one node take turns; those at other nodes meet at the revision guard.
+        self._locks: WeakValueDictionary[Device, asyncio.Lock] = WeakValueDictionary()
         cache.on_change(self._changed)
 
     def _changed(self, change: Changed) -> None:
@@ -52,6 +55,11 @@ class Registering:
         UNKNOWN_DN, DEPENDENCY_UNAVAILABLE."""
         self._need_phone(device)
         limits = Limits(self._max_bindings, self._min_expires_s, self._longest(device[0]))
+        lock = self._locks.get(device) or self._locks.setdefault(device, asyncio.Lock())
+        async with lock:
+            return await self._decide(device, register, limits)
+
+    async def _decide(self, device: Device, register: Register, limits: Limits) -> tuple[Registration, ...]:
         for _ in range(ATTEMPTS):
             known = self._cache.registrations(*device)
             revision = known.revision if known is not None else 0
