@@ -15,7 +15,13 @@ from google.protobuf.message import Message
 
 from mesh.envoy import tls
 from mesh.envoy.messages import any_of, duration, extension, number, over_ads, pipe
-from mesh.envoy.policy import KEEPALIVE_INTERVAL_S, KEEPALIVE_TIMEOUT_S, ClusterPolicy, cluster_policy
+from mesh.envoy.policy import (
+    KEEPALIVE_INTERVAL_S,
+    KEEPALIVE_TIMEOUT_S,
+    MAX_STREAMS,
+    ClusterPolicy,
+    cluster_policy,
+)
 
 NODE_KEY = "node"
 """Key of endpoint metadata (namespace envoy.lb) that holds the incarnation."""
@@ -86,7 +92,7 @@ def _http2() -> Any:
     """Pings on every connection, also to the service's own socket: a frozen peer is noticed by nothing else.
     The gRPC servers of the mesh
     allow them (mesh/channels.py); by default gRPC answers pings without calls by GOAWAY too_many_pings."""
-    options = protocol_pb2.Http2ProtocolOptions()
+    options = protocol_pb2.Http2ProtocolOptions(max_concurrent_streams=number(MAX_STREAMS))
     options.connection_keepalive.interval.CopyFrom(duration(KEEPALIVE_INTERVAL_S))
     options.connection_keepalive.timeout.CopyFrom(duration(KEEPALIVE_TIMEOUT_S))
     explicit = http_protocol_options_pb2.HttpProtocolOptions.ExplicitHttpConfig(

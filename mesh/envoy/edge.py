@@ -25,7 +25,7 @@ from mesh.envoy.contracts import Contract, Method
 from mesh.envoy.filters import connection_manager, http_filter, router
 from mesh.envoy.messages import any_of, socket
 from mesh.envoy.node import Edge
-from mesh.envoy.policy import retry_on, timeout_s
+from mesh.envoy.policy import MAX_CLIENT_STREAMS, retry_on, timeout_s
 from mesh.envoy.sidecar import listener
 from mesh.identity.tokens import AUDIENCE, ISSUER
 
@@ -43,7 +43,9 @@ _PROVIDER = "voicemesh"
 
 def edge_listeners(edge: Edge, contracts: Sequence[Contract]) -> list[listener_pb2.Listener]:
     """The one listener."""
-    manager = connection_manager("edge", _filters(edge, contracts), routes=routes.EDGE)
+    manager = connection_manager(
+        "edge", _filters(edge, contracts), routes=routes.EDGE, streams=MAX_CLIENT_STREAMS
+    )
     manager.use_remote_address.value = True
     manager.normalize_path.value = True
     manager.merge_slashes = True

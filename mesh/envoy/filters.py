@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from mesh.envoy.clusters import NODE_KEY
 from mesh.envoy.endpoints import METADATA_NAMESPACE
 from mesh.envoy.messages import any_of, duration, flag, number, over_ads
+from mesh.envoy.policy import MAX_STREAMS
 from mesh.envoy.routes import NODE_HEADER
 
 PEER_HEADER = "x-voicemesh-peer"
@@ -50,7 +51,11 @@ def node_from_header() -> hcm.HttpFilter:
 
 
 def connection_manager(
-    stat_prefix: str, filters: Iterable[hcm.HttpFilter], *, routes: str | route_pb2.RouteConfiguration
+    stat_prefix: str,
+    filters: Iterable[hcm.HttpFilter],
+    *,
+    routes: str | route_pb2.RouteConfiguration,
+    streams: int = MAX_STREAMS,
 ) -> hcm.HttpConnectionManager:
     """HTTP in, gRPC's way: streams may be idle, headers are bounded, local answers say why. `routes` by name
     come over ADS."""
@@ -64,6 +69,7 @@ def connection_manager(
         generate_request_id=flag(False),
         server_name="voicemesh",
     )
+    manager.http2_protocol_options.max_concurrent_streams.CopyFrom(number(streams))
     manager.common_http_protocol_options.max_headers_count.CopyFrom(number(MAX_HEADER_COUNT))
     if isinstance(routes, str):
         manager.rds.CopyFrom(hcm.Rds(config_source=over_ads(), route_config_name=routes))

@@ -63,6 +63,12 @@ KEEPALIVE_TIMEOUT_S = 2.0
 """HTTP/2 pings: a frozen machine or process is noticed after 4 s at most; nothing else tells. Membership is
 sooner for new calls."""
 
+MAX_STREAMS = 10_000
+"""Calls and streams at once on a connection inside of the mesh: a service has one to its sidecar, a sidecar
+one to another."""
+MAX_CLIENT_STREAMS = 1_000
+"""The same on a client's connection to the edge."""
+
 DEFAULT = CallPolicy()
 CALLS: Mapping[str, CallPolicy] = MappingProxyType(
     {

@@ -61,7 +61,7 @@ class Echo(grpc.GenericRpcHandler):
     def __init__(self, name: str, fault: Callable[[], Awaitable[grpc.StatusCode]] | None = None) -> None:
         """`fault` is asked at each call for the status to answer."""
         self.name = name
-        self._fault = fault
+        self.fault = fault
         self.calls: list[Served] = []
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
@@ -71,7 +71,7 @@ class Echo(grpc.GenericRpcHandler):
 
         async def answer(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
             self.calls.append(served)
-            code = await self._fault() if self._fault else grpc.StatusCode.OK
+            code = await self.fault() if self.fault else grpc.StatusCode.OK
             if (
                 code is not grpc.StatusCode.OK
             ):  # without headers first: what has begun to be answered is not retried

@@ -264,6 +264,32 @@ async def test_a_method_that_acts_is_not_repeated_after_a_node_has_seen_it(tmp_p
         assert len(service.calls) == 1 + 3, "a read is tried three times in all"
 
 
+async def test_many_calls_are_open_at_once_on_one_connection(tmp_path: Path) -> None:
+    """A service has one connection to its sidecar; subscriptions alone are hundreds. Envoy's own limit is
+    1,024."""
+    together, released = 1500, asyncio.Event()
+
+    async def hold() -> grpc.StatusCode:
+        await released.wait()
+        return OK
+
+    async with bench(tmp_path, front_end=1, sip_cluster=1) as mesh:
+        service = Echo("only")
+        await mesh.serve("sip_cluster-0", service)
+        egress = mesh.egress("front_end-0")
+        await until(lambda: reaches(egress, "only", calls=1))
+        service.fault = hold
+        service.calls.clear()
+        calls = [asyncio.create_task(get_call(egress, timeout=60)) for _ in range(together)]
+
+        async def all_there() -> bool:
+            return len(service.calls) == together
+
+        await until(all_there)
+        released.set()
+        assert {answer.code for answer in await asyncio.gather(*calls)} == {OK}
+
+
 async def test_a_frozen_service_is_noticed(tmp_path: Path) -> None:
     """Nothing closes its connection; only pings tell. A call that waits on it ends long before its deadline."""
     program = (
