@@ -1,4 +1,4 @@
-"""One platform for all end-to-end tests: three SIP nodes and three of Orchestration, two of what the design has in twos. One event loop for all."""
+"""One platform for all end-to-end tests, three nodes of SIP Cluster and Orchestration among it. One event loop for all."""
 
 from __future__ import annotations
 
