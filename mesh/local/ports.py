@@ -129,8 +129,9 @@ class NetLock:
 
 
 def take_net(net: int | None) -> NetLock:
-    """Takes the network, or the first that is free. Raises NetTaken."""
-    candidates = NETS if net is None else [net]
+    """Takes the network, or the first that is free; the default network last, so that it stays free for who asks
+    for it. Raises NetTaken."""
+    candidates = [*NETS[1:], NETS[0]] if net is None else [net]
     for candidate in candidates:
         held = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
