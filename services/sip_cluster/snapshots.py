@@ -41,6 +41,8 @@ _OPEN = frozenset(
 )
 """Leg states whose INVITE an heir may have to answer, cancel or acknowledge."""
 
+_CONFIRMED = frozenset({LegState.ACCEPTED, LegState.ENDING, LegState.ESTABLISHED, LegState.RELEASING})
+
 
 class Snapshots:
     """Writes and deletes snapshots. `lost(entry)` is called when the slot turns out to be somebody else's."""
@@ -133,6 +135,10 @@ def record(entry: Entry, publishing: Publishing) -> SipCall:
         leg.peer = host_port(signal.destination)
         if signal.dialog is not None:
             leg.dialog.CopyFrom(dialog_record(signal.dialog))
+            if (
+                LegState(leg.state) in _CONFIRMED
+            ):  # about to be confirmed by an effect that waits for this write
+                leg.dialog.early = False
         if LegState(leg.state) in _OPEN:
             _open_invite(leg, signal)
     return result

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import grpc
 from voice.dial_plan.v1 import dial_plan_service_pb2 as dp
 from voice.dial_plan.v1.dial_plan_service_pb2_grpc import (
     DialPlanServiceServicer,
@@ -20,6 +19,7 @@ from voice.redis_queue.v1.queue_service_pb2_grpc import (
     add_QueueServiceServicer_to_server,
 )
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
+from voice.tlib.v1.event_pb2 import Event
 from voice.tlib.v1.message_type_pb2 import MessageType
 from voice.type.v1.kv_pb2 import KvList, KvPair
 
@@ -107,10 +107,22 @@ class Streams(QueueServiceServicer):
                 response.results.add(last_seq=len(stream), epoch=envelope.epoch)
             yield response
 
+    def find(self, name: str) -> Event:
+        """The newest event of a name such as "Ringing@1002"."""
+        for stream in self.events.values():
+            for envelope, one in zip(reversed(stream), reversed(names(stream, everything=True)), strict=True):
+                if one == name:
+                    return envelope.event
+        raise LookupError(name)
+
+    def only(self) -> list[EventEnvelope]:
+        """The only stream."""
+        (stream,) = self.events.values()
+        return stream
+
     def names(self, *, everything: bool = False) -> list[str]:
         """Events of the only stream, as "Ringing@1002"; the call-based ones too when `everything`."""
-        (stream,) = self.events.values()
-        return names(stream, everything=everything)
+        return names(self.only(), everything=everything)
 
 
 def names(stream: list[EventEnvelope], *, everything: bool = False) -> list[str]:
@@ -146,12 +158,19 @@ class Around:
         await server.start(str(self.socket))
         self._server = server
 
+    def reset(self) -> None:
+        """Forgets devices and events."""
+        for table in (
+            self.dial_plan.devices,
+            self.dial_plan.domains,
+            self.dial_plan.trunks,
+            self.streams.events,
+        ):
+            table.clear()
+        self.dial_plan.asked.clear()
+        self.dial_plan.away = False
+        self.streams.gaps.clear()
+
     async def stop(self) -> None:
         if self._server is not None:
             await self._server.stop(0.1)
-
-
-def stub(path: Path | str, make: Callable[[grpc.aio.Channel], Any]) -> tuple[grpc.aio.Channel, Any]:
-    """A channel to a node's socket and a stub on it."""
-    channel = grpc.aio.insecure_channel(f"unix:{path}")
-    return channel, make(channel)

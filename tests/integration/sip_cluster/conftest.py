@@ -6,15 +6,23 @@ import asyncio
 import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+import grpc
 import pytest
 import redis.asyncio
+from google.protobuf.message import Message
 from voice.mesh.v1.node_pb2 import NodeRecord, NodeState
+from voice.sip_cluster.v1.sip_node_service_pb2 import ExecuteRequest
+from voice.sip_cluster.v1.sip_node_service_pb2_grpc import SipNodeServiceStub
+from voice.tlib.v1.event_pb2 import Event
+from voice.tlib.v1.request_pb2 import Request
 
 from mesh.etcd import Etcd
 from tests.integration.servers import EtcdServer, RedisServer, loopback
-from tests.integration.sip_cluster.bench_mesh import Around, DialPlan, Streams
+from tests.integration.sip_cluster.bench_mesh import Around, DialPlan, Streams, names
 from tests.integration.sip_cluster.engines import Engine, new_region
 from tests.integration.sip_cluster.sipp import Sipp
 
@@ -28,6 +36,7 @@ class Bench:
     etcd: Etcd
     region: str
     redis: redis.asyncio.Redis
+    stub: SipNodeServiceStub
 
     @property
     def dial_plan(self) -> DialPlan:
@@ -36,6 +45,23 @@ class Bench:
     @property
     def streams(self) -> Streams:
         return self.around.streams
+
+    async def execute(
+        self, tenant: str = "t1", timeout: float = 10.0, client: str = "desk", **body: Message
+    ) -> Event:
+        """Carries out a request, given by its field: execute(route_call=RouteCallRequest(...))."""
+        request = Request(client=client, **body)  # type: ignore[arg-type]
+        response = await self.stub.Execute(ExecuteRequest(tenant=tenant, request=request), timeout=timeout)
+        return response.event
+
+    async def event(self, name: str, seconds: float = 10.0) -> Event:
+        """Waits for an event such as "RouteRequest@8000"; the newest of that name."""
+
+        async def told() -> bool:
+            return any(name in names(stream, everything=True) for stream in self.streams.events.values())
+
+        await self.until(told, seconds)
+        return self.streams.find(name)
 
     async def snapshots(self) -> list[bytes]:
         """Snapshots of calls in Redis."""
@@ -58,27 +84,20 @@ class Bench:
     async def _idle(self) -> bool:
         numbers = await asyncio.to_thread(self.engine.metrics)
         busy = ("calls", "dialogs", "unacknowledged_events_depth", "snapshot_writes_depth")
-        return all(numbers[f"voicemesh_sip_cluster_{name}"] == 0 for name in busy) and not await self.snapshots()
+        return (
+            all(numbers[f"voicemesh_sip_cluster_{name}"] == 0 for name in busy) and not await self.snapshots()
+        )
 
 
-@pytest.fixture
-async def around(etcd: Etcd) -> AsyncIterator[Around]:
-    made = Around()
-    await made.start()
-    yield made
-    await made.stop()
-    shutil.rmtree(made.folder, ignore_errors=True)
-
-
-@pytest.fixture
-async def bench(
-    around: Around,
-    etcd: Etcd,
-    etcd_server: EtcdServer,
-    redis_server: RedisServer,
-    redis_client: redis.asyncio.Redis,
+@asynccontextmanager
+async def running(
+    etcd_server: EtcdServer, redis_server: RedisServer, **variables: str
 ) -> AsyncIterator[Bench]:
-    region = new_region()
+    """A node and what is around it, in a region of its own."""
+    etcd, client = Etcd(etcd_server.endpoint), redis.asyncio.Redis.from_url(redis_server.url)
+    await client.flushall()
+    around, region = Around(), new_region()
+    await around.start()
     record = NodeRecord(
         node="redis_queue-0",
         incarnation="redis_queue-0.00000000",
@@ -86,22 +105,44 @@ async def bench(
         state=NodeState.NODE_STATE_SERVING,
     )
     await etcd.put(f"/voicemesh/{region}/redis_queue/nodes/{record.incarnation}", record.SerializeToString())
-    engine = Engine(0, loopback(), region, etcd_server.endpoint, redis_server.url, around.socket)
+    engine = Engine(0, loopback(), region, etcd_server.endpoint, redis_server.url, around.socket, **variables)
     engine.start()
     try:
         await asyncio.to_thread(engine.ready)
-        yield Bench(engine, around, etcd, region, redis_client)
+        channel = grpc.aio.insecure_channel(f"unix:{engine.listen}")
+        async with channel:
+            yield Bench(engine, around, etcd, region, client, SipNodeServiceStub(channel))
     finally:
         engine.close()
+        await around.stop()
+        await client.aclose()
+        await etcd.close()
+        shutil.rmtree(around.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+async def module_bench(etcd_server: EtcdServer, redis_server: RedisServer) -> AsyncIterator[Bench]:
+    """One node for all tests of a module."""
+    async with running(etcd_server, redis_server) as made:
+        yield made
 
 
 @pytest.fixture
-def sipp(around: Around) -> Iterator[Callable[..., Sipp]]:
+async def bench(module_bench: Bench) -> AsyncIterator[Bench]:
+    """The module's node, with nothing known and nothing told yet; idle again at the end."""
+    module_bench.around.reset()
+    yield module_bench
+    await module_bench.settled(4)
+    assert module_bench.streams.gaps == []
+
+
+@pytest.fixture
+def sipp(tmp_path: Path) -> Iterator[Callable[..., Sipp]]:
     """Starts SIPp processes: sipp(host, steps, remote=..., service=...), on port 5060 of an address of its own."""
     started: list[Sipp] = []
 
     def start(host: str, steps: list[str], *, port: int = 5060, **options: object) -> Sipp:
-        one = Sipp(around.folder, host, port, steps, **options)  # type: ignore[arg-type]
+        one = Sipp(tmp_path, host, port, steps, **options)  # type: ignore[arg-type]
         started.append(one)
         return one
 

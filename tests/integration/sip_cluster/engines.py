@@ -75,7 +75,11 @@ class Engine:
             assert self.process is not None and self.process.poll() is None, self.text()
             if self.healthy() and self.metrics().get("voicemesh_sip_cluster_slots", 0) >= slots:
                 return
-            assert time.monotonic() < deadline, (self.text(), {k: v for k, v in self.metrics().items() if "slots" in k or "depth" in k})
+            assert time.monotonic() < deadline, (
+                self.healthy(),
+                self.metrics().get("voicemesh_sip_cluster_slots"),
+                self.text(),
+            )
             time.sleep(0.05)
 
     def text(self) -> str:

@@ -7,6 +7,7 @@ import csv
 import itertools
 import re
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,10 +54,12 @@ class Caller:
     domain: str = "t1.example"
 
     def _request(self, method: str, uri: str, cseq: str, rest: str, to_tag: str = "") -> str:
+        # CANCEL and the ACK of a failure belong to the INVITE's transaction (RFC 3261 §9.1, §17.1.1.3).
+        branch = "z9hG4bK[pid]i[call_number]" if f"sip:[service]@{self.domain}" == uri else "[branch]"
         return "\n".join(
             (
                 f"{method} {uri} SIP/2.0",
-                "Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]",
+                f"Via: SIP/2.0/UDP [local_ip]:[local_port];branch={branch}",
                 *([] if method in ("INVITE", "CANCEL") else ["[routes]"]),
                 _FROM.format(caller=self.number),
                 _TO.format(domain=self.domain) + to_tag,
@@ -85,7 +88,9 @@ class Caller:
 
     def answered_with_answer(self) -> str:
         """200 with an offer and ACK with the answer to it."""
-        ack = self._request("ACK", "[next_url]", "1", SDP.format(name="caller", port=40000), "[peer_tag_param]")
+        ack = self._request(
+            "ACK", "[next_url]", "1", SDP.format(name="caller", port=40000), "[peer_tag_param]"
+        )
         return receive(200, extra='rrs="true"') + _send(ack)
 
     def refused(self, status: int) -> str:
@@ -134,13 +139,24 @@ def _response(status: str, rest: str, *, tag: bool = False, headers: str = "") -
     )
 
 
+_KEEP = "".join(
+    f'<ereg regexp="{pattern}" search_in="hdr" header="{header}:" assign_to="{name}"/>'
+    for name, header, pattern in (
+        ("remote", "From", ".*"),
+        ("local", "To", ".*"),
+        ("via", "Via", ".*"),
+        ("target", "Contact", "sip:[^>]*"),
+    )
+)
+
+
 class Phone:
-    """Steps of who is called."""
+    """Steps of who is called. What the INVITE had is kept, so that it can be answered after other requests."""
 
     @staticmethod
     def called() -> str:
         """INVITE."""
-        return receive("INVITE", extra='rrs="true"')
+        return f'<recv request="INVITE" rrs="true"><action>{_KEEP}</action></recv>' + REFERENCES
 
     @staticmethod
     def rings() -> str:
@@ -150,7 +166,19 @@ class Phone:
     @staticmethod
     def answers(port: int = 40002) -> str:
         """200 and its ACK."""
-        ok = _response("200 OK", SDP.format(name="phone", port=port), tag=True)
+        ok = "\n".join(
+            (
+                "SIP/2.0 200 OK",
+                "Via:[$via]",
+                "[last_Record-Route:]",
+                "From:[$remote]",
+                "To:[$local];tag=[pid]p[call_number]",
+                "Call-ID: [call_id]",
+                "CSeq: 1 INVITE",
+                "Contact: <sip:phone@[local_ip]:[local_port]>",
+                SDP.format(name="phone", port=port),
+            )
+        )
         return _send(ok, retransmit=True) + receive("ACK")
 
     @staticmethod
@@ -160,21 +188,18 @@ class Phone:
 
     @staticmethod
     def cancelled() -> str:
-        """CANCEL, its 200, the 487 and its ACK. The Via and CSeq of the INVITE differ from the CANCEL's by method."""
+        """CANCEL, its 200, the 487 of the INVITE and its ACK."""
         ok = _send(_response("200 OK", EMPTY, tag=True))
         gone = _response("487 Request Terminated", EMPTY, tag=True).replace("[last_CSeq:]", "CSeq: 1 INVITE")
         return receive("CANCEL") + ok + _send(gone, retransmit=True) + receive("ACK")
 
     @staticmethod
-    def told_to_talk() -> str:
+    def told_to_talk(status: str = "200 OK") -> str:
         """NOTIFY with Event: talk, answered."""
-        return receive("NOTIFY") + _send(_response("200 OK", EMPTY))
-
-    @staticmethod
-    def answers_first_invite() -> str:
-        """200 to the INVITE after another request came in between."""
-        ok = _response("200 OK", SDP.format(name="phone", port=40002))
-        return ok
+        talk = '<action><ereg regexp="talk" search_in="hdr" header="Event:" check_it="true" assign_to="talk"/></action>'
+        return f'<recv request="NOTIFY">{talk}</recv><Reference variables="talk"/>' + _send(
+            _response(status, EMPTY)
+        )
 
     @staticmethod
     def reinvited() -> str:
@@ -192,11 +217,10 @@ class Phone:
         """BYE of our own, and its 200."""
         bye = "\n".join(
             (
-                "BYE [next_url] SIP/2.0",
+                "BYE [$target] SIP/2.0",
                 "Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]",
-                "[routes]",
-                "From: [$local]",
-                "To: [$remote]",
+                "From:[$local];tag=[pid]p[call_number]",
+                "To:[$remote]",
                 "Call-ID: [call_id]",
                 "CSeq: 1 BYE",
                 "Max-Forwards: 70",
@@ -204,6 +228,9 @@ class Phone:
             )
         )
         return _send(bye, retransmit=True) + receive(200)
+
+
+REFERENCES = '<Reference variables="remote,local,via,target"/>'
 
 
 @dataclass
@@ -235,7 +262,7 @@ class Sipp:
         service: str = "1002",
         calls: int = 1,
         rate: float = 10.0,
-        timeout_s: int = 30,
+        timeout_s: int = 15,
         trace: bool = True,
         users: str = "",
     ) -> None:
@@ -243,7 +270,9 @@ class Sipp:
         self.folder = folder / f"sipp-{number}"
         self.folder.mkdir()
         scenario = self.folder / "scenario.xml"
-        scenario.write_text('<?xml version="1.0"?>\n<scenario name="s">\n' + "\n".join(steps) + "\n</scenario>\n")
+        scenario.write_text(
+            '<?xml version="1.0"?>\n<scenario name="s">\n' + "\n".join(steps) + "\n</scenario>\n"
+        )
         self.command = [
             "sipp",
             *([f"{remote[0]}:{remote[1]}"] if remote else []),
@@ -258,15 +287,27 @@ class Sipp:
                 self.command, stdout=out, stderr=subprocess.STDOUT, cwd=self.folder, stdin=subprocess.DEVNULL
             )
 
-    async def finished(self, seconds: float = 40.0) -> Result:
+        self._wait_bound(host, port)
+
+    def _wait_bound(self, host: str, port: int) -> None:
+        """Returns when the socket is there: an INVITE before that would find nobody."""
+        wanted = "".join(f"{int(part):02X}" for part in reversed(host.split("."))) + f":{port:04X}"
+        deadline = time.monotonic() + 5
+        while wanted not in Path("/proc/net/udp").read_text() and self.process.poll() is None:
+            assert time.monotonic() < deadline, self._read("out")
+            time.sleep(0.005)
+
+    async def finished(self, seconds: float = 20.0) -> Result:
         """Waits for the end of the process."""
         code = await asyncio.to_thread(self.process.wait, seconds)
         return Result(code, self._read("errors") or self._read("out"), self._read("messages"))
 
-    async def good(self, seconds: float = 40.0) -> Result:
+    async def good(self, seconds: float = 20.0) -> Result:
         """Waits for an end in which every call went as the scenario says."""
         result = await self.finished(seconds)
-        assert result.code == 0, f"SIPp ended with {result.code}:\n{result.text[-3000:]}\n{result.messages[-4000:]}"
+        assert result.code == 0, (
+            f"SIPp ended with {result.code}:\n{result.text[-3000:]}\n{result.messages[-4000:]}"
+        )
         return result
 
     def _read(self, name: str) -> str:
