@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 from pathlib import Path
@@ -15,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.feature("XC-20")
-async def test_make_run_on_a_fresh_clone_completes_a_routed_call(tmp_path: Path) -> None:
+def test_make_run_on_a_fresh_clone_completes_a_routed_call(tmp_path: Path) -> None:
     clone = tmp_path / "voicemesh"
     subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("VIRTUAL_ENV", "VOICEMESH_"))}
