@@ -68,7 +68,7 @@ async def test_every_type_is_found_by_every_key(client: Client, tenant: str) -> 
         assert await client.get(tenant, type, dbid=message.dbid) == message
         listed = await client.config.ListObjects(pb.ListObjectsRequest(tenant=tenant, type=type), timeout=5)
         assert list(listed.objects) == [message]
-    by_key = (
+    by_key: tuple[tuple[str, dict[str, object]], ...] = (
         ("dn", {"number": "1001"}),
         ("dn", {"number": "1001", "switch": "sip", "dn_type": 1}),
         ("agent_login", {"number": "A1"}),

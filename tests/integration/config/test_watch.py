@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import grpc.aio
@@ -36,13 +36,13 @@ class Host:
         self.channel = channel
         self.metrics = Metrics("test")
         self.log = structlog.get_logger("test")
-        self.tasks: list[asyncio.Task[None]] = []
+        self.tasks: list[asyncio.Future[None]] = []
 
-    def depends(self, name: str, check: object) -> None:
+    def depends(self, name: str, check: Callable[[], Awaitable[bool]]) -> None:
         self.check = check
 
-    def background(self, name: str, start: Callable[[], object]) -> None:
-        self.tasks.append(asyncio.ensure_future(start()))  # type: ignore[arg-type]
+    def background(self, name: str, start: Callable[[], Awaitable[None]]) -> None:
+        self.tasks.append(asyncio.ensure_future(start()))
 
 
 @contextlib.asynccontextmanager
@@ -52,7 +52,7 @@ async def cache_of(node: NodeProcess, journal: Path | None = None) -> AsyncItera
         node.target, options=[("grpc.use_local_subchannel_pool", 1)]
     ) as channel:
         host = Host(channel)
-        cache = ConfigCache(host, journal=journal)  # type: ignore[arg-type]
+        cache = ConfigCache(host, journal=journal)
         try:
             yield cache
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TYPE_CHECKING
 
 import grpc.aio
 import pytest
@@ -18,6 +19,9 @@ from tests.integration.config.conftest import (
     tenant,
 )
 from tests.integration.nodes import NodeProcess
+
+if TYPE_CHECKING:
+    from voice.dial_plan.v1.dial_plan_service_pb2_grpc import DialPlanServiceAsyncStub
 
 __all__ = ["Client", "client", "config_node", "config_region", "connect", "start_config", "tenant"]
 
@@ -46,7 +50,7 @@ def dial_plan_node(config_node: NodeProcess, start_dial_plan: Callable[..., Node
 
 
 @pytest.fixture
-async def dial_plan(dial_plan_node: NodeProcess) -> AsyncIterator[DialPlanServiceStub]:
+async def dial_plan(dial_plan_node: NodeProcess) -> AsyncIterator[DialPlanServiceAsyncStub]:
     """A client of the shared node."""
     async with grpc.aio.insecure_channel(dial_plan_node.target) as channel:
         yield DialPlanServiceStub(channel)

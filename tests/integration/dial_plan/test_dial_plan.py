@@ -6,6 +6,7 @@ import asyncio
 import statistics
 import time
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import grpc.aio
 import pytest
@@ -19,6 +20,9 @@ from voice.dial_plan.v1.dial_plan_service_pb2_grpc import DialPlanServiceStub
 from mesh.errors import Reason, details
 from tests.integration.config.conftest import Client, extension
 from tests.integration.nodes import NodeProcess
+
+if TYPE_CHECKING:
+    from voice.dial_plan.v1.dial_plan_service_pb2_grpc import DialPlanServiceAsyncStub
 
 EXT, RP, AGENT, OUT = (
     pb.DEVICE_TYPE_EXTENSION,
@@ -111,7 +115,7 @@ async def numbers(client: Client, tenant: str) -> str:
 
 
 @pytest.fixture
-async def ask(dial_plan: DialPlanServiceStub, numbers: str) -> Ask:
+async def ask(dial_plan: DialPlanServiceAsyncStub, numbers: str) -> Ask:
     """Resolves a destination for 1002 of the tenant, once the node knows the tenant's last object."""
 
     async def resolve(destination: str, **fields: object) -> pb.ResolveResponse:
@@ -321,7 +325,7 @@ async def test_a_changed_rule_counts_on_every_node_within_two_seconds(
     other.kill()
 
 
-async def test_tenants_by_source(dial_plan: DialPlanServiceStub, ask: Ask, numbers: str) -> None:
+async def test_tenants_by_source(dial_plan: DialPlanServiceAsyncStub, ask: Ask, numbers: str) -> None:
     async def tenant_of(**source: str) -> pb.IdentifyTenantResponse:
         request = pb.IdentifyTenantRequest(source=pb.Source(**source))
         return await dial_plan.IdentifyTenant(request, timeout=2)
@@ -336,7 +340,7 @@ async def test_tenants_by_source(dial_plan: DialPlanServiceStub, ask: Ask, numbe
     assert details(caught.value).reason == Reason.REASON_UNKNOWN_TENANT
 
 
-async def test_bad_questions_are_refused_by_field(dial_plan: DialPlanServiceStub) -> None:
+async def test_bad_questions_are_refused_by_field(dial_plan: DialPlanServiceAsyncStub) -> None:
     for request, field in (
         (pb.ResolveRequest(destination="1"), "tenant"),
         (pb.ResolveRequest(tenant="t1"), "destination"),

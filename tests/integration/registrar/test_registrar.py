@@ -90,7 +90,7 @@ async def eventually(condition: Callable[[], object], seconds: float = 10.0) -> 
 async def phones(client: Client, tenant: str) -> str:
     """The tenant with phones 1001 to 1040."""
     await client.load(tenant, [extension(str(number), password="pw") for number in range(1001, 1041)])
-    queue = o.Dn(number="7000", type=3, switch="sip", enabled=True)
+    queue = o.Dn(number="7000", type=o.DN_TYPE_ACD_QUEUE, switch="sip", enabled=True)
     await client.create(tenant, ConfigObject(dn=queue))
     return tenant
 

@@ -21,10 +21,16 @@ def good() -> dict[str, ConfigObject]:
         "tenant": ConfigObject(tenant=o.Tenant(tenant_id="t1", domains=["t1.example"], country="US")),
         "switch": ConfigObject(switch=o.Switch(name="sip", tserver_dbid=5)),
         "skill": ConfigObject(skill=o.Skill(name="English")),
-        "dn": ConfigObject(dn=o.Dn(number="1001", type=1, switch="sip", enabled=True, password="pw")),
-        "trunk": ConfigObject(dn=o.Dn(number="trunk-1", type=14, switch="sip", enabled=True, trunk=trunk)),
+        "dn": ConfigObject(
+            dn=o.Dn(number="1001", type=o.DN_TYPE_EXTENSION, switch="sip", enabled=True, password="pw")
+        ),
+        "trunk": ConfigObject(
+            dn=o.Dn(number="trunk-1", type=o.DN_TYPE_TRUNK, switch="sip", enabled=True, trunk=trunk)
+        ),
         "route_point": ConfigObject(
-            dn=o.Dn(number="8000", type=4, switch="sip", enabled=True, route_point=point)
+            dn=o.Dn(
+                number="8000", type=o.DN_TYPE_ROUTING_POINT, switch="sip", enabled=True, route_point=point
+            )
         ),
         "agent_login": ConfigObject(agent_login=o.AgentLogin(code="A1", switch="sip", wrapup_s=1_000_000)),
         "place": ConfigObject(place=o.Place(name="desk 1", dns=["1001"])),

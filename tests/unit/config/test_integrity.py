@@ -56,7 +56,7 @@ def test_every_type_has_its_place_in_the_order() -> None:
 
 def test_what_is_referred_to_comes_first_in_an_import() -> None:
     messages = list(reversed(good().values()))
-    seen = set()
+    seen = set[object]()
     for at in in_import_order(messages):
         assert {reference.key for reference in references(messages[at])} <= seen
         seen.add(provided(messages[at]))
@@ -98,7 +98,7 @@ def test_two_writes_with_one_key_are_refused(model: TenantModel) -> None:
 
 
 def test_of_two_dns_with_one_number_one_may_go(model: TenantModel) -> None:
-    queue = ConfigObject(dn=o.Dn(number="1001", type=3, switch="sip"))
+    queue = ConfigObject(dn=o.Dn(number="1001", type=o.DN_TYPE_ACD_QUEUE, switch="sip"))
     carried_out(model, plan(model, [Write("object", queue)], 16))
     phone = existing(model, good()["dn"])
     assert failure(model, *(Write("o", None, id) for id in (phone, ("dn", 16)))).reason
@@ -138,7 +138,7 @@ def test_a_tenant_with_objects_stays(model: TenantModel) -> None:
 
 
 def test_problems_are_many_and_limited(model: TenantModel) -> None:
-    lost = [ConfigObject(dn=o.Dn(number=f"{n}", type=1, switch="nowhere")) for n in range(2000, 2100)]
+    lost = [ConfigObject(dn=o.Dn(number=f"{n}", type=o.DN_TYPE_EXTENSION, switch="nowhere")) for n in range(2000, 2100)]
     error = failure(model, *writes(lost))
     assert error.reason == Reason.REASON_INVALID_ATTRIBUTE
     assert len(error.violations) == 50
@@ -147,11 +147,12 @@ def test_problems_are_many_and_limited(model: TenantModel) -> None:
 # -- whatever is tried, what is accepted leaves the tenant whole ------------------------------------------------
 
 NAMES = st.sampled_from(["a", "b", "c"])
+DN_TYPES = st.sampled_from([o.DN_TYPE_EXTENSION, o.DN_TYPE_ACD_QUEUE])
 SOME = st.lists(NAMES, max_size=2, unique=True)
 MESSAGES = st.one_of(
     st.builds(lambda n: ConfigObject(switch=o.Switch(name=n)), NAMES),
     st.builds(lambda n: ConfigObject(skill=o.Skill(name=n)), NAMES),
-    st.builds(lambda n, s, t: ConfigObject(dn=o.Dn(number=n, switch=s, type=t)), NAMES, NAMES, st.sampled_from([1, 3])),
+    st.builds(lambda n, s, t: ConfigObject(dn=o.Dn(number=n, switch=s, type=t)), NAMES, NAMES, DN_TYPES),
     st.builds(lambda n, s: ConfigObject(agent_login=o.AgentLogin(code=n, switch=s)), NAMES, NAMES),
     st.builds(lambda n, d: ConfigObject(place=o.Place(name=n, dns=d)), NAMES, SOME),
     st.builds(

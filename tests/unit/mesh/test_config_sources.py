@@ -12,7 +12,9 @@ from mesh.config_sources import TrunkSources, split_address
 
 def trunk(number: str, *sources: str, contact: str = "10.9.9.9:5060", enabled: bool = True) -> Dn:
     settings = o.TrunkSettings(contact=contact, sources=sources)
-    entry = entry_of("t1", ConfigObject(dn=o.Dn(number=number, type=14, enabled=enabled, trunk=settings)))
+    entry = entry_of(
+        "t1", ConfigObject(dn=o.Dn(number=number, type=o.DN_TYPE_TRUNK, enabled=enabled, trunk=settings))
+    )
     assert isinstance(entry, Dn)
     return entry
 

@@ -75,10 +75,12 @@ def test_everything_is_found_by_its_keys() -> None:
 def test_a_number_means_what_takes_calls() -> None:
     view = ConfigView()
     numbers = [
-        o.Dn(number="1", type=14, switch="a", enabled=True, trunk=o.TrunkSettings(contact="h:1")),
-        o.Dn(number="1", type=3, switch="a", enabled=True),
-        o.Dn(number="1", type=1, switch="a", enabled=False),
-        o.Dn(number="1", type=4, switch="b", enabled=True),
+        o.Dn(
+            number="1", type=o.DN_TYPE_TRUNK, switch="a", enabled=True, trunk=o.TrunkSettings(contact="h:1")
+        ),
+        o.Dn(number="1", type=o.DN_TYPE_ACD_QUEUE, switch="a", enabled=True),
+        o.Dn(number="1", type=o.DN_TYPE_EXTENSION, switch="a", enabled=False),
+        o.Dn(number="1", type=o.DN_TYPE_ROUTING_POINT, switch="b", enabled=True),
     ]
     wanted = [14, 3, 3, 4]
     for dbid, (dn, type) in enumerate(zip(numbers, wanted, strict=True), 1):
