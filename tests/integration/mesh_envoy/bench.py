@@ -243,6 +243,16 @@ class Bench:
 
         return await asyncio.to_thread(ask)
 
+    async def rejected(self) -> list[str]:
+        """Configuration that any Envoy refused: lines of its statistics."""
+        admins = [instance.admin for instance in self.layout.instances()]
+        admins += [self.layout.edge_admin] if self._edge else []
+        found = []
+        for admin in admins:
+            lines = (await self.admin(admin, "/stats?filter=update_rejected&usedonly")).splitlines()
+            found += [f"{admin} {line}" for line in lines if line and not line.endswith(": 0")]
+        return found
+
     async def admin_json(self, address: str, path: str) -> Any:
         """The same, parsed."""
         return json.loads(await self.admin(address, path))

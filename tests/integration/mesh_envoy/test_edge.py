@@ -43,6 +43,17 @@ async def serve_all(mesh: Bench) -> dict[str, Echo]:
     return services
 
 
+async def check_configuration(mesh: Bench) -> None:
+    """The edge and every sidecar took all they were told, and the edge has it."""
+    assert await mesh.rejected() == []
+    listeners = await mesh.admin_json(mesh.layout.edge_admin, "/listeners?format=json")
+    assert [entry["name"] for entry in listeners["listener_statuses"]] == ["edge"]
+    clusters = await mesh.admin_json(mesh.layout.edge_admin, "/clusters?format=json")
+    hosts = {entry["name"]: len(entry.get("host_statuses", [])) for entry in clusters["cluster_statuses"]}
+    for instance in mesh.layout.instances():
+        assert hosts[instance.service] == hosts[f"{instance.service}.node"] == 1
+
+
 def rest(mesh: Bench) -> httpx.AsyncClient:
     """An HTTP/1.1 client of the edge."""
     context = ssl.create_default_context(cafile=str(mesh.identities.ca_file))
@@ -152,6 +163,7 @@ async def test_grpcurl_lists_describes_and_calls_every_service(tmp_path: Path) -
     counts = dict.fromkeys(DEFAULT_COUNTS, 1)
     async with bench(tmp_path, engines=1, edge=True, edge_limits=None, **counts) as mesh:
         services = await serve_all(mesh)
+        await check_configuration(mesh)
         listed = await run(mesh, mesh.layout.edge, "list")
         assert listed.returncode == 0, listed.stderr
         contracts = [line for line in listed.stdout.split() if line.startswith("voice.")]
