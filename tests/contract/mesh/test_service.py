@@ -23,6 +23,7 @@ from mesh.channels import MAX_MESSAGE_BYTES
 from mesh.errors import reason_of
 from mesh.service import Service
 from mesh.settings import SettingsError
+from tests.captured_logs import captured_logs
 from tests.contract.mesh.probe import PEER, Calls, Probe, calling, nothing, serving, settings
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -330,17 +331,16 @@ async def test_start_hooks_run_before_background_work_and_before_serving(tmp_pat
     assert order == ["hook, serving: False", "background"]
 
 
-async def test_a_service_that_cannot_start_says_why_and_ends_with_1(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    service = Service(settings(tmp_path))
-
+async def test_a_service_that_cannot_start_says_why_and_ends_with_1(tmp_path: Path) -> None:
     async def hook() -> None:
         raise LookupError("no tenants")
 
-    service.on_start(hook)
-    assert await service.run() == 1
-    assert "no tenants" in capsys.readouterr().out
+    with captured_logs() as log:
+        service = Service(settings(tmp_path))
+        service.on_start(hook)
+        assert await service.run() == 1
+    (line,) = log.lines("could not start")
+    assert "no tenants" in line["exception"]
 
 
 @pytest.mark.parametrize("what", ["etcd", "redis", "channel"])

@@ -4,8 +4,6 @@ pipeline."""
 from __future__ import annotations
 
 import importlib
-import io
-import json
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -21,13 +19,13 @@ from voice.error.v1.reason_pb2 import Reason
 from mesh import channels
 from mesh.errors import reason_of
 from mesh.pipeline import Pipeline
-from mesh.telemetry import logs
 from mesh.telemetry.metrics import Metrics
 from mesh.telemetry.rpc import ServedCalls
 from mesh.tenancy import Tenancy, scoped_paths
 from mesh.translation import Translation
 from scripts.contract_rules import load, ours
 from scripts.feature_record import ROOT
+from tests.captured_logs import captured_logs
 from tests.contract.mesh.probe import PEER, Probe, ReadingProbe, calling, nothing, serving
 
 OWN = (("x-voicemesh-tenant", "t1"), ("x-voicemesh-peer", "spiffe://voicemesh.local/ns/voice/sa/edge"))
@@ -201,19 +199,17 @@ async def test_a_later_message_of_a_stream_is_looked_at_too(kind: type[Probe]) -
 
 
 async def test_a_refusal_is_counted_and_leaves_an_audit_line() -> None:
-    stream = io.StringIO()
-    logs.configure(service="probe", node="probe-0", stream=stream)
     probe = Probe(nothing)
-    async with serving(probe) as service, calling(service) as calls:
-        with pytest.raises(grpc.aio.AioRpcError):
-            await calls.unary_unary("t2", metadata=OWN, timeout=5)
-        count = service.metrics.registry.get_sample_value(
-            "voicemesh_probe_foreign_tenant_refusals_total", {"method": "ConfigService.GetObject"}
-        )
+    with captured_logs() as log:
+        async with serving(probe) as service, calling(service) as calls:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await calls.unary_unary("t2", metadata=OWN, timeout=5)
+            count = service.metrics.registry.get_sample_value(
+                "voicemesh_probe_foreign_tenant_refusals_total", {"method": "ConfigService.GetObject"}
+            )
     assert count == 1
     assert probe.seen == []
-    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-    (audit,) = [line for line in lines if line.get("audit")]
+    (audit,) = [line for line in log.lines() if line.get("audit")]
     assert audit["caller_tenant"] == "t1"
     assert audit["named_tenant"] == "t2"
     assert audit["method"] == "ConfigService.GetObject"

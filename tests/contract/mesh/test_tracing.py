@@ -19,8 +19,9 @@ from voice.error.v1.reason_pb2 import Reason
 from mesh import telemetry
 from mesh.errors import DomainError
 from mesh.service import Service
-from mesh.telemetry import logs, steps, tracing
+from mesh.telemetry import steps, tracing
 from mesh.telemetry.recording import Recorder
+from tests.captured_logs import captured_logs
 from tests.contract.mesh.probe import PEER, SHAPES, Probe, calling, nothing, serving
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -257,17 +258,15 @@ async def test_a_call_from_outside_is_drawn_by_who_serves_it(drawn: io.StringIO)
 
 
 async def test_a_line_logged_by_a_handler_names_its_trace_and_tenant() -> None:
-    stream = io.StringIO()
-    logs.configure(service="probe", node="probe-0", stream=stream)
-
     async def act(_: Any) -> None:
         telemetry.logger("store").info("object read", dbid=7)
 
     edge = (("x-voicemesh-tenant", "t1"), ("traceparent", PARENT))
-    async with serving(Probe(act)) as service, calling(service) as calls:
-        await calls.unary_unary(metadata=edge, timeout=5)
-        await calls.unary_unary(metadata=PEER, timeout=5)
-    lines = [json.loads(line) for line in stream.getvalue().splitlines() if "object read" in line]
-    assert (lines[0]["tenant"], lines[0]["trace_id"], lines[0]["dbid"]) == ("t1", TRACE, 7)
-    assert "tenant" not in lines[1]
-    assert lines[1]["trace_id"] != TRACE
+    with captured_logs() as log:
+        async with serving(Probe(act)) as service, calling(service) as calls:
+            await calls.unary_unary(metadata=edge, timeout=5)
+            await calls.unary_unary(metadata=PEER, timeout=5)
+    first, second = log.lines("object read")
+    assert (first["tenant"], first["trace_id"], first["dbid"]) == ("t1", TRACE, 7)
+    assert "tenant" not in second
+    assert second["trace_id"] != TRACE

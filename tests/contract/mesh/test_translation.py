@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +17,7 @@ from voice.error.v1.reason_pb2 import Reason
 from mesh.errors import TABLE, DomainError, details, from_rpc_error, invalid, reason_of
 from mesh.etcd import EtcdUnavailable
 from mesh.slots import NotOwner
-from mesh.telemetry import logs
+from tests.captured_logs import CapturedLogs, captured_logs
 from tests.contract.mesh.probe import PEER, SHAPES, Calls, Probe, ReadingProbe, calling, nothing, serving
 
 
@@ -42,12 +40,10 @@ async def failing(shape: str, error: BaseException, kind: type[Probe] = Probe) -
 
 
 @pytest.fixture
-def log() -> Iterator[io.StringIO]:
+def log() -> Iterator[CapturedLogs]:
     """What is logged meanwhile."""
-    stream = io.StringIO()
-    logs.configure(service="probe", node="probe-0", stream=stream)
-    yield stream
-    logs.configure(service="test", node="test-0")
+    with captured_logs() as captured:
+        yield captured
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -65,7 +61,7 @@ async def test_every_shape_translates_a_domain_error(shape: str, kind: type[Prob
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-async def test_every_shape_hides_an_unexpected_error(shape: str, log: io.StringIO) -> None:
+async def test_every_shape_hides_an_unexpected_error(shape: str, log: CapturedLogs) -> None:
     error = await failing(shape, KeyError("the password is hunter2"))
     assert error.code() is grpc.StatusCode.INTERNAL
     assert "hunter2" not in str(error.details())
@@ -74,11 +70,9 @@ async def test_every_shape_hides_an_unexpected_error(shape: str, log: io.StringI
     assert said.reason == Reason.REASON_INTERNAL
     assert said.trace_id
     assert said.trace_id in said.message
-    lines = [json.loads(line) for line in log.getvalue().splitlines()]
-    unexpected = [line for line in lines if line["event"] == "unexpected error"]
-    assert len(unexpected) == 1
-    assert unexpected[0]["trace_id"] == said.trace_id
-    assert "KeyError" in unexpected[0]["exception"]
+    (line,) = log.lines("unexpected error")
+    assert line["trace_id"] == said.trace_id
+    assert "KeyError" in line["exception"]
 
 
 async def test_unexpected_errors_are_counted() -> None:
