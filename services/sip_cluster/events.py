@@ -84,7 +84,7 @@ def connected(step: Step, call: Call, party: Party) -> Told | None:
     attributes = of_party(call, party)
     if party.wrap_up:
         attributes["extensions"] = _wrap_up(party.wrap_up)
-    return step.tell(EventType.ESTABLISHED, attributes)
+    return step.tell(EventType.ESTABLISHED, attributes, party.answer_request)
 
 
 def left(

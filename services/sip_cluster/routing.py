@@ -129,7 +129,7 @@ def diverted(step: Step, call: Call, dn: str) -> None:
         attributes["reasons"] = route.reasons
     if route.extensions:
         attributes["extensions"] = route.extensions
-    told = step.tell(EventType.ROUTE_USED, attributes)
+    told = step.tell(EventType.ROUTE_USED, attributes, route.request)
     events.left(step, call, point, EventType.DIVERTED, CallState.OK, third=dn)
     step.stop_timer(TimerKind.ROUTING, route.party)
     route.party = 0

@@ -54,11 +54,11 @@ class Step:
 
     # -- events ------------------------------------------------------------------------------------
 
-    def tell(self, kind: EventType, attributes: Attributes) -> Told:
-        """Tells an event as the next of the thread."""
+    def tell(self, kind: EventType, attributes: Attributes, request: str = "") -> Told:
+        """Tells an event as the next of the thread; `request`: who asked for it, when not the step's request."""
         thread = self.thread
         thread.seq = seq = thread.seq + 1
-        self.effects.append(Publish(kind, seq, attributes, self.cause, self.request))
+        self.effects.append(Publish(kind, seq, attributes, self.cause, request or self.request))
         return Told(kind, seq, attributes)
 
     # -- requests ----------------------------------------------------------------------------------

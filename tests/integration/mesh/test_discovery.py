@@ -260,7 +260,9 @@ async def test_what_passes_is_asked_again(
         (grpc.StatusCode.INVALID_ARGUMENT, None),
     ],
 )
-async def test_an_answer_is_an_answer(owned: Directory, code: grpc.StatusCode, reason: Reason | None) -> None:
+async def test_an_answer_is_an_answer(
+    owned: Directory, code: grpc.StatusCode, reason: Reason.ValueType | None
+) -> None:
     nodes = Nodes()
     nodes.failures["a.1"] = [_error(code, reason)]
     with pytest.raises(grpc.aio.AioRpcError):

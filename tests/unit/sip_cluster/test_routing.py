@@ -58,6 +58,7 @@ def test_routed_call_diverts_on_ringing() -> None:
     assert (ringing["this_queue"], ringing["agent_id"], ringing["place"]) == ("8000", "A2", "P2")
     told = outcome(driver)
     assert isinstance(told, Told) and told.kind is EventType.ROUTE_USED
+    assert driver.event("RouteUsed@8000").request == "r1"
     driver.answer()
     driver.ack()
     driver.put(inputs.ByeReceived(driver.caller))

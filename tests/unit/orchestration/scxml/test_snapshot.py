@@ -93,7 +93,7 @@ def test_a_restored_session_has_the_same_snapshot(name: str) -> None:
 
 
 VALUES = [
-    "undefined", "null", "NaN", "-0", "Infinity", "-Infinity", "'text'", "'\\ud800'", "12n", "[1, , 3]", "[]", "{}",
+    "undefined", "null", "NaN", "-0", "Infinity", "-Infinity", "'text'", "'\\ud800'", "12n", "[1, , 3]", "Object.assign([, 1], {x: 2})", "Object.assign([1], {x: 2})", "[]", "{}",
     "{'$': 'x', a: 1}", "{'__proto__': null, a: 1}", "JSON.parse('{\"__proto__\": 5}')", "new Date(NaN)", "new Date(7)",
     "/a.b/gi", "new Set([1, {a: 2}])", "new Map([[{}, [1]]])", "new TypeError('bad')", "Object.create(null)",
     "(function () { var a = {}; return [a, a, {b: a}]; })()", "(function () { var a = []; a.push(a); return {a: a}; })()",
