@@ -7,7 +7,7 @@ session's values, except that XML nodes travel as ``{"$xml": [name, {attribute: 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
 Json: TypeAlias = Any
@@ -255,15 +255,19 @@ def event_to_json(event: Event) -> dict[str, Json]:
     }
 
 
+def _members(value: Query | Failure | Taken) -> dict[str, Json]:
+    return {name: getattr(value, name) for name in value.__slots__}
+
+
 def result_to_json(result: StepResult) -> dict[str, Json]:
     """A step's result as the worker process sends it."""
     return {
         "effects": [effect_to_json(effect) for effect in result.effects],
         "configuration": result.configuration,
         "finished": result.finished,
-        "query": asdict(result.query) if result.query else None,
-        "failure": asdict(result.failure) if result.failure else None,
-        "trace": [asdict(taken) for taken in result.trace],
+        "query": _members(result.query) if result.query else None,
+        "failure": _members(result.failure) if result.failure else None,
+        "trace": [_members(taken) for taken in result.trace],
         "warnings": result.warnings,
     }
 

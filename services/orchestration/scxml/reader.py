@@ -6,6 +6,7 @@ declarations are refused (they are how small documents become large ones), size 
 
 from __future__ import annotations
 
+import bisect
 import codecs
 import re
 from dataclasses import dataclass, field
@@ -68,11 +69,12 @@ class Source:
     def __init__(self, text: str, file: str) -> None:
         self.file = file
         self.data = text.encode("utf-8")
+        self._starts = [0, *(match.end() for match in re.finditer(b"\n", self.data))]
 
     def position(self, offset: int) -> Position:
-        line = self.data.count(b"\n", 0, offset) + 1
-        start = self.data.rfind(b"\n", 0, offset) + 1
-        return Position(line, len(self.data[start:offset].decode("utf-8", "replace")) + 1, self.file)
+        line = bisect.bisect_right(self._starts, offset)
+        before = self.data[self._starts[line - 1] : offset]
+        return Position(line, len(before.decode("utf-8", "replace")) + 1, self.file)
 
     def attribute_at(self, element: Element, name: str) -> Position:
         for match in _ATTRIBUTE.finditer(self.data, element.offset, self._tag_end(element.offset)):

@@ -11,15 +11,15 @@ function snapshot() {
   for (const name of globals()) {
     const value = globalThis[name];
     if (typeof value === "function" && registry.paths.get(value) === name && !dataIds.has(name)) continue;
-    set(root.data, name, encoder.encode(value, root.data, name, name));
+    set(root.data, name, encoder.encode(value, root.data, name, ""));
   }
   for (const name of Object.keys(machine.lexical)) {
     const value = machine.lexical[name].get();
     if (typeof value === "function" && registry.paths.get(value) === name) continue;
-    set(root.lexical, name, encoder.encode(value, root.lexical, name, name));
+    set(root.lexical, name, encoder.encode(value, root.lexical, name, ""));
   }
   root.event = currentEvent === undefined ? null : eventRecord(encoder, root);
-  root.interactions = encoder.encode(interactions, root, "interactions", "interactions");
+  root.interactions = encoder.encode(interactions, root, "interactions", "");
   return toJson({
     configuration: configuration.map((s) => s.id),
     history: [...historyValue].map(([index, list]) => [states[index].id, list.map((s) => s.id)]),
@@ -34,7 +34,7 @@ function eventRecord(encoder, root) {
   set(root, "event", record);
   for (const key of Object.keys(currentEvent)) {
     const value = currentEvent[key];
-    if (value !== undefined) set(record, key, encoder.encode(value, record, key, "_event." + key));
+    if (value !== undefined) set(record, key, encoder.encode(value, record, key, "_event"));
   }
   return record;
 }

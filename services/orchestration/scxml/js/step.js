@@ -147,7 +147,12 @@ function terminate(_argument, time) {
 function answer() {
   if (pending !== null) throw QUERY;
   if (halted !== null) throw halted;
-  const states = [];
-  for (let i = 0; i < configuration.length; i++) states.push(configuration[i].index);
-  return toJson([states, effects, trace, finished]);
+  const length = configuration.length;
+  if (effects.length === 0 && length < 16 && trace.length < 16) {
+    // Most steps; short enough to stay one plain string.
+    let text = "[[";
+    for (let i = 0; i < length; i++) text += i === 0 ? configuration[i].index : "," + configuration[i].index;
+    return text + "],[],[" + trace.join() + "]," + finished + "]";
+  }
+  return toJson([configuration.map((s) => s.index), effects, trace, finished]);
 }

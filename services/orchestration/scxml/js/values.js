@@ -72,24 +72,26 @@ function Encoder(registry, lost) {
 }
 
 Encoder.prototype = {
-  encode(value, holder, key, path) {
+  // `above` is the path of what holds the value; paths are only put together where they are needed.
+  encode(value, holder, key, above) {
     switch (typeof value) {
       case "string":
       case "boolean":
         return value;
       case "number":
-        return Number.isFinite(value) && !Object.is(value, -0) ? value : { $: "number", v: numberName(value) };
+        if (value - value === 0 && (value !== 0 || 1 / value > 0)) return value; // finite, and not -0
+        return { $: "number", v: numberName(value) };
       case "undefined":
         return { $: "undefined" };
       case "bigint":
         return { $: "bigint", v: String(value) };
       case "function":
-        return this.encodeFunction(value, path);
+        return this.encodeFunction(value, join(above, key));
       case "symbol":
-        this.lost.push(path + ": a symbol");
+        this.lost.push(join(above, key) + ": a symbol");
         return { $: "undefined" };
     }
-    return value === null ? null : this.encodeObject(value, holder, key, path);
+    return value === null ? null : this.encodeObject(value, holder, key, join(above, key));
   },
   encodeFunction(value, path) {
     const declared = this.registry.paths.get(value);
@@ -124,10 +126,12 @@ Encoder.prototype = {
     return node;
   },
   encodeArray(value, place, path) {
-    const dense = Object.keys(value).length === value.length;
+    const keys = Object.keys(value);
+    const length = value.length;
+    const dense = keys.length === length && (length === 0 || keys[length - 1] === String(length - 1));
     if (!dense) return this.encodeSparse(value, place, path);
-    const node = this.put(place, new Array(value.length));
-    for (let i = 0; i < value.length; i++) node[i] = this.encode(value[i], node, i, path + "." + i);
+    const node = this.put(place, []);
+    for (let i = 0; i < length; i++) node[i] = this.encode(value[i], node, i, path);
     return place.holder[place.key];
   },
   encodeSparse(value, place, path) {
@@ -149,7 +153,7 @@ Encoder.prototype = {
   encodeKeys(value, node, path) {
     for (const key of Object.keys(value)) {
       const property = Object.getOwnPropertyDescriptor(value, key);
-      if ("value" in property) set(node, key, this.encode(property.value, node, key, path + "." + key));
+      if ("value" in property) set(node, key, this.encode(property.value, node, key, path));
       else this.lost.push(path + "." + key + ": an accessor");
     }
   },
@@ -165,7 +169,7 @@ Encoder.prototype = {
       const items = [];
       this.put(place, { $: proto === mapProto ? "map" : "set", v: items });
       const flat = proto === mapProto ? [...value].flat() : [...value];
-      flat.forEach((item, i) => (items[i] = this.encode(item, items, i, path + "." + i)));
+      flat.forEach((item, i) => (items[i] = this.encode(item, items, i, path)));
       return place.holder[place.key];
     }
     if (XmlElement !== null && value instanceof XmlElement) return this.encodeXml(value, place, path);
@@ -193,6 +197,10 @@ Encoder.prototype = {
     return place.holder[place.key];
   },
 };
+
+function join(above, key) {
+  return above === "" ? key : above + "." + key;
+}
 
 function numberName(value) {
   return Object.is(value, -0) ? "-0" : String(value);
