@@ -19,17 +19,11 @@ def test_make_run_on_a_fresh_clone_completes_a_routed_call(tmp_path: Path) -> No
     subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("VIRTUAL_ENV", "VOICEMESH_"))}
     environment |= {"ONCE": "1", "VOICEMESH_LOCAL_NET": "free"}
-    run = await asyncio.create_subprocess_exec(
-        "make",
-        "run",
-        cwd=clone,
-        env=environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+    run = subprocess.run(
+        ["make", "run"], cwd=clone, env=environment, capture_output=True, text=True, timeout=1100, check=False
     )
-    output, _ = await run.communicate()
-    text = output.decode(errors="replace")
-    assert run.returncode == 0, text[-4000:]
+    text = run.stdout
+    assert run.returncode == 0, text[-4000:] + run.stderr[-4000:]
     assert "ladder of call" in text
     assert "the call was routed to the agent, answered, and released" in text
     for step in ("INVITE", "180 Ringing", "BYE"):
