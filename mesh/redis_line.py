@@ -19,6 +19,7 @@ from typing import Any
 import redis.asyncio
 import redis.exceptions as errors
 import structlog
+from hiredis import pack_command
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from voice.error.v1.reason_pb2 import Reason
@@ -155,7 +156,8 @@ class RedisLine:
             return
         self._problem = "no answer in time"
         async with asyncio.timeout_at(max(waiting.deadline for waiting in batch)):
-            packed = self._connection.pack_commands([waiting.command(self._number) for waiting in batch])
+            commands: list[Any] = [tuple(waiting.command(self._number)) for waiting in batch]
+            packed = b"".join([pack_command(command) for command in commands])
             await self._connection.send_packed_command(packed, check_health=False)
             for waiting in batch:
                 await self._take_answer(waiting)
@@ -175,6 +177,7 @@ class RedisLine:
     async def _connect(self) -> None:
         connection = self._pool.make_connection()
         connection.retry = Retry(NoBackoff(), 0)
+        connection.socket_timeout = None  # a batch has one timeout here instead of one for each answer
         self._connection = connection
         self._number += 1
 
