@@ -18,6 +18,8 @@ Options = Mapping[str, Mapping[str, str]]
 NO_OPTIONS: Options = MappingProxyType({})
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
+PASSWORD_MASK = "********"
+"""What Config sends instead of a password to who may not see it. Nobody's password: here it becomes ""."""
 PHONE_TYPES = frozenset({1, 2, 18, 25})
 """DnTypes with a device that rings: extension, ACD position, mixed, VoIP port."""
 ROUTE_POINT_TYPES = frozenset({4, 6, 22})
@@ -276,6 +278,10 @@ def _tenant(message: object_pb2.ConfigObject, head: Head) -> Tenant:
     return Tenant(*head, it.name, domains, it.country, it.max_registration_s or 3600, it.request_rate)
 
 
+def _seen(password: str) -> str:
+    return "" if password == PASSWORD_MASK else password
+
+
 def _switch(message: object_pb2.ConfigObject, head: Head) -> Switch:
     return Switch(*head, sys.intern(message.switch.name), message.switch.tserver_dbid)
 
@@ -288,7 +294,7 @@ def _dn(message: object_pb2.ConfigObject, head: Head) -> Dn:
         it.type,
         sys.intern(it.switch),
         it.enabled,
-        it.password,
+        _seen(it.password),
         _trunk(it.trunk) if it.type == TRUNK_TYPE else None,
         _route_point(it.route_point) if it.type in ROUTE_POINT_TYPES else None,
         sys.intern(it.overflow),
@@ -309,7 +315,9 @@ def _route_point(it: object_pb2.RoutePointSettings) -> RoutePoint:
 def _agent_login(message: object_pb2.ConfigObject, head: Head) -> AgentLogin:
     it = message.agent_login
     merged = overlay(options_of(it.options), head[3])
-    return AgentLogin(*head, sys.intern(it.code), sys.intern(it.switch), it.password, it.wrapup_s, merged)
+    return AgentLogin(
+        *head, sys.intern(it.code), sys.intern(it.switch), _seen(it.password), it.wrapup_s, merged
+    )
 
 
 def _person(message: object_pb2.ConfigObject, head: Head) -> Person:

@@ -21,7 +21,9 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-MASK = "********"
+from mesh.config_objects import PASSWORD_MASK
+
+MASK = PASSWORD_MASK
 """What a reader sees of a password that is there."""
 _SEALED = re.compile(r"\$sealed\$([0-9a-f]{8})\$([A-Za-z0-9+/=]{24,1000})")
 _SCRYPT = re.compile(

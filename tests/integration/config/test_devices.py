@@ -170,7 +170,6 @@ async def test_logins_at_once_on_two_nodes_never_collide(
             await log_out(nodes[1], agents, login.agent_id)
 
 
-@pytest.mark.feature("TN-03")
 async def test_an_agent_can_log_in_as_soon_as_she_exists_and_not_when_she_is_gone(
     client: Client, agents: str
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ from mesh.errors import Reason, details
 from services.config.load import read_folder
 from tests.integration.config.conftest import Client, extension
 from tests.integration.nodes import DEMO, ROOT, NodeProcess
+from tests.integration.servers import environment
 
 AGENTS = 10_000
 IMPORT_S = 60.0
@@ -137,6 +140,22 @@ async def test_nodes_that_start_together_seed_the_demo_tenants_once(
         {message.dn.number for message in objects if message.HasField("dn")} for objects in wanted.values()
     ]
     assert numbers[0] == numbers[1] == numbers[2]
+
+
+def test_the_loader_imports_a_folder_into_a_running_node(start_config: Callable[..., NodeProcess]) -> None:
+    node = start_config(REGION=f"load-{secrets.token_hex(3)}", REQUIRE_PEER="1")
+    command = [sys.executable, "-m", "services.config.load", DEMO, "--target", node.target, "--set", "net=33"]
+    for wanted in ("104 created, 0 updated, 0 unchanged", "0 created, 0 updated, 104 unchanged"):
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60
+        )
+        assert done.stdout.splitlines() == [f"{tenant}: {wanted}" for tenant in ("t1", "t2", "t3")], (
+            done.stderr
+        )
+    command[3] = str(node.folder)
+    assert (
+        subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, timeout=60).returncode == 2
+    )
 
 
 def test_a_node_with_another_key_does_not_serve(

@@ -171,7 +171,7 @@ async def test_domains_lead_to_tenants_and_belong_to_one(client: Client, tenant:
     assert (await client.create(thief, taken)).tenant.tenant_id == thief
 
 
-@pytest.mark.feature("CF-11", "TN-04")
+@pytest.mark.feature("CF-11")
 async def test_objects_are_checked_against_each_other(client: Client, tenant: str) -> None:
     await client.create(tenant, extension("1001"))
     reason, named = await refused(client.create(tenant, extension("1001")))

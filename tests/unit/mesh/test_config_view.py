@@ -12,7 +12,7 @@ from voice.config.v1 import registration_pb2 as r
 from voice.config.v1.object_pb2 import ConfigObject
 
 from mesh.config_cache import Changed, ConfigView, Login, Registrations
-from mesh.config_objects import overlay
+from mesh.config_objects import PASSWORD_MASK, overlay
 from tests.unit.config.examples import good
 
 
@@ -155,6 +155,18 @@ def test_unknown_types_are_passed_over() -> None:
     view = ConfigView()
     assert view.apply(told(pb.Change(tenant="t1", object=ConfigObject(dbid=1)))) == []
     assert view.apply(told(pb.Change(tenant="t1", deleted="novelty/3"))) == []
+
+
+def test_a_mask_is_nobodys_password() -> None:
+    view = ConfigView()
+    for kind in ("dn", "agent_login"):
+        message = good()[kind]
+        getattr(message, kind).password = PASSWORD_MASK
+        view.apply(told(put(message)))
+    phone, login = view.dn("t1", "1001"), view.agent_login("t1", "A1")
+    assert phone is not None
+    assert login is not None
+    assert (phone.password, login.password) == ("", "")
 
 
 def test_layers_of_options() -> None:
