@@ -88,6 +88,12 @@ fn start_line(buf: &[u8], at: usize, end: usize) -> Result<Start> {
     if memchr::memchr(b':', uri).is_none() {
         return Err(ParseError::new(at + first + 1, "uri"));
     }
+    // Headers are not allowed in a request URI (§19.1.1 table 1; RFC 4475 §3.1.2.11). A user part may hold a `?`.
+    let after_user = memchr::memchr(b'@', uri).map_or(0, |i| i + 1);
+    let is_sip = uri.len() > 3 && uri[..3].eq_ignore_ascii_case(b"sip");
+    if let Some(i) = memchr::memchr(b'?', &uri[after_user..]).filter(|_| is_sip) {
+        return Err(ParseError::new(at + first + 1 + after_user + i, "uri-headers"));
+    }
     Ok(Start::Request {
         method: Span::new(at, at + first),
         kind: Method::of(&text[..first]),

@@ -1,0 +1,1 @@
+"""RFC 4475: SIP torture test messages."""

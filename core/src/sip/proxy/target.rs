@@ -120,8 +120,7 @@ impl Proxy {
             target.goal = match UriRef::parse(view.uri()) {
                 Err(error) => Goal::Refuse(error.status),
                 Ok(uri) if !uri.is_sip() && !uri.scheme.eq_ignore_ascii_case(b"tel") => Goal::Refuse(416),
-                // Headers in a request URI mean nothing to anyone (§19.1.1, RFC 4475 §3.3.10).
-                Ok(uri) if uri.headers.is_some() => Goal::Refuse(400),
+
                 Ok(_) => match self.tables.choose(view.call_id(), &[]) {
                     Some(node) => Goal::Node(Some(node)),
                     None => Goal::Refuse(503),

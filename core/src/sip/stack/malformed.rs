@@ -7,6 +7,7 @@ use super::super::header::HeaderId;
 use super::super::reason::phrase;
 use super::super::txn::{Micros, SECOND};
 use super::super::via::ViaRef;
+use super::server::response_address;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -85,12 +86,7 @@ pub fn answer(data: &[u8], error: &ParseError, source: SocketAddr) -> Option<(Ve
         out.extend_from_slice(HeaderId::of(name).name().as_bytes());
         out.extend_from_slice(b": ");
         if which == 0 && !found[0] {
-            let via = ViaRef::parse(value).ok()?;
-            let stamped = via.stamped(source);
-            let first = stamped.as_deref().unwrap_or(via.text);
-            destination = ViaRef::parse(first).ok()?.response_address();
-            out.extend_from_slice(first);
-            out.extend_from_slice(&value[via.text.len()..]);
+            destination = Some(top_via(value, source, &mut out));
         } else {
             out.extend_from_slice(value);
         }
@@ -106,7 +102,20 @@ pub fn answer(data: &[u8], error: &ParseError, source: SocketAddr) -> Option<(Ve
     out.extend_from_slice(
         format!("Warning: 399 voicemesh \"{error}\"\r\nContent-Length: 0\r\n\r\n").as_bytes(),
     );
-    Some((out, SocketAddr::new(source.ip(), destination?.port())))
+    Some((out, SocketAddr::new(source.ip(), destination?)))
+}
+
+/// Writes the top Via with received and rport; the port an answer goes to. One that cannot be read is copied, and the
+/// answer goes back to the port it came from.
+fn top_via(value: &[u8], source: SocketAddr, out: &mut Vec<u8>) -> u16 {
+    let Ok(via) = ViaRef::parse(value) else {
+        out.extend_from_slice(value);
+        return source.port();
+    };
+    let stamped = via.stamped(source);
+    out.extend_from_slice(stamped.as_deref().unwrap_or(via.text));
+    out.extend_from_slice(&value[via.text.len()..]);
+    response_address(&via, source).port()
 }
 
 /// A line with its folds, and where the next begins. Line ends may be broken here.
