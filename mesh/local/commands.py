@@ -184,4 +184,6 @@ def base_environment() -> dict[str, str]:
         "MALLOC_ARENA_MAX": "2",
         # Workers are started by exec: no handlers around fork.
         "GRPC_ENABLE_FORK_SUPPORT": "0",
+        # Its remarks about lost connections are no JSON; what matters of them arrives as a status.
+        "GRPC_VERBOSITY": "ERROR",
     }
