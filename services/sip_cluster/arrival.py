@@ -65,10 +65,8 @@ def unresolved(step: Step, fact: inputs.Unresolved) -> None:
 def _create(step: Step, resolution: Resolution, number: str) -> Call:
     thread, identity = step.thread, step.thread.identity
     inside = bool(resolution.caller_dn)
-    if not inside:
-        kind = CallType.INBOUND
-    else:
-        kind = CallType.OUTBOUND if resolution.type is DeviceType.EXTERNAL else CallType.INTERNAL
+    from_inside = CallType.OUTBOUND if resolution.type is DeviceType.EXTERNAL else CallType.INTERNAL
+    kind = from_inside if inside else CallType.INBOUND
     ani = resolution.caller_number or resolution.caller_dn or thread.from_number
     call = Call(identity.conn_id, identity.call_uuid, identity.call_id, kind, ani, thread.dialled)
     call.destination = number

@@ -146,7 +146,7 @@ class Around:
 
     def __init__(self) -> None:
         self.dial_plan = DialPlan()
-        self.streams = Streams()
+        self.streams = Streams()  # type: ignore[abstract]
         self.folder = Path(tempfile.mkdtemp(prefix="vm-sip-"))
         self.socket = self.folder / "egress"
         self._server: NodeServer | None = None

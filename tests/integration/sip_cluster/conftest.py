@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
@@ -26,6 +27,9 @@ from tests.integration.sip_cluster.bench_mesh import Around, DialPlan, Streams, 
 from tests.integration.sip_cluster.engines import Engine, new_region
 from tests.integration.sip_cluster.sipp import Sipp
 
+if TYPE_CHECKING:
+    from voice.sip_cluster.v1.sip_node_service_pb2_grpc import SipNodeServiceAsyncStub
+
 
 @dataclass
 class Bench:
@@ -36,7 +40,7 @@ class Bench:
     etcd: Etcd
     region: str
     redis: redis.asyncio.Redis
-    stub: SipNodeServiceStub
+    stub: SipNodeServiceAsyncStub
 
     @property
     def dial_plan(self) -> DialPlan:
@@ -67,7 +71,9 @@ class Bench:
         """Snapshots of calls in Redis."""
         found: list[bytes] = []
         async for key in self.redis.scan_iter(match="{sip_cluster:*}:calls"):
-            found += (await self.redis.hgetall(key)).values()
+            found += [
+                bytes(value) for value in (await self.redis.hgetall(key)).values() if isinstance(value, bytes)
+            ]
         return found
 
     async def settled(self, seconds: float = 10.0) -> None:
@@ -91,7 +97,11 @@ class Bench:
 
 @asynccontextmanager
 async def running(
-    etcd_server: EtcdServer, redis_server: RedisServer, **variables: str
+    etcd_server: EtcdServer,
+    redis_server: RedisServer,
+    module: str = "services.sip_cluster.engine",
+    host: str = "",
+    **variables: str,
 ) -> AsyncIterator[Bench]:
     """A node and what is around it, in a region of its own."""
     etcd, client = Etcd(etcd_server.endpoint), redis.asyncio.Redis.from_url(redis_server.url)
@@ -105,13 +115,22 @@ async def running(
         state=NodeState.NODE_STATE_SERVING,
     )
     await etcd.put(f"/voicemesh/{region}/redis_queue/nodes/{record.incarnation}", record.SerializeToString())
-    engine = Engine(0, loopback(), region, etcd_server.endpoint, redis_server.url, around.socket, **variables)
-    engine.start()
+    engine = Engine(
+        0, host or loopback(), region, etcd_server.endpoint, redis_server.url, around.socket, **variables
+    )
+    engine.start(module)
     try:
         await asyncio.to_thread(engine.ready)
         channel = grpc.aio.insecure_channel(f"unix:{engine.listen}")
         async with channel:
-            yield Bench(engine, around, etcd, region, client, SipNodeServiceStub(channel))
+            yield Bench(
+                engine,
+                around,
+                etcd,
+                region,
+                client,
+                SipNodeServiceStub(channel),
+            )
     finally:
         engine.close()
         await around.stop()

@@ -54,21 +54,21 @@ class Engine:
                 [sys.executable, "-m", module], stdout=log, stderr=log, env=environment(**self.variables)
             )
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self, port: int = 9100) -> dict[str, float]:
         """All samples by name and labels, as the text format writes them."""
-        with urllib.request.urlopen(f"http://{self.host}:9100/metrics", timeout=2) as answer:
+        with urllib.request.urlopen(f"http://{self.host}:{port}/metrics", timeout=2) as answer:
             lines = answer.read().decode().splitlines()
         pairs = (line.rpartition(" ") for line in lines if line and not line.startswith("#"))
         return {name: float(value) for name, _, value in pairs}
 
-    def healthy(self) -> bool:
+    def healthy(self, port: int = 9100) -> bool:
         try:
-            with urllib.request.urlopen(f"http://{self.host}:9100/healthz", timeout=2) as answer:
+            with urllib.request.urlopen(f"http://{self.host}:{port}/healthz", timeout=2) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
 
-    def ready(self, slots: int = 1024, seconds: float = 8.0) -> None:
+    def ready(self, slots: int = 1024, seconds: float = 20.0) -> None:
         """Waits until the node serves and owns that many slots."""
         deadline = time.monotonic() + seconds
         while True:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import grpc
 import pytest
@@ -28,26 +29,26 @@ QUEUED = ["Queued@8000", "RouteRequest@8000"]
 _ids = itertools.count(1)
 
 
-def head(dn: str, conn_id: int = 0) -> dict[str, object]:
+def head(dn: str, conn_id: int = 0) -> dict[str, Any]:
     """Fields of every request."""
     number = next(_ids)
-    fields: dict[str, object] = {"tenant": "t1", "request_id": f"q{number}", "reference_id": number, "dn": dn}
+    fields: dict[str, Any] = {"tenant": "t1", "request_id": f"q{number}", "reference_id": number, "dn": dn}
     if conn_id:
         fields["conn_id"] = conn_id
     return fields
 
 
 def route(conn_id: int, destination: str, **more: object) -> req.RouteCallRequest:
-    return req.RouteCallRequest(**{**head("8000", conn_id), "destination": destination, **more})  # type: ignore[arg-type]
+    return req.RouteCallRequest(**{**head("8000", conn_id), "destination": destination, **more})
 
 
 def pairs(**values: str) -> KvList:
     return KvList(pairs=[KvPair(key=key, string_value=value) for key, value in values.items()])
 
 
-async def refused(answer: object, reason: Reason.ValueType, tlib: int) -> None:
+async def refused(answer: Awaitable[object], reason: Reason.ValueType, tlib: int) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as error:
-        await answer  # type: ignore[misc]
+        await answer
     said = details(error.value)
     assert (said.reason, said.tlib_error) == (reason, tlib), said
 
@@ -158,7 +159,7 @@ async def test_abandoned_in_queue(bench: Bench, sipp: Starter) -> None:
 
 async def make(bench: Bench, destination: str = "1002", **more: object) -> Event:
     fields = {**head("1001"), "destination": destination, **more}
-    return await bench.execute(make_call=req.MakeCallRequest(**fields))  # type: ignore[arg-type]
+    return await bench.execute(make_call=req.MakeCallRequest(**fields))
 
 
 async def test_make_call(bench: Bench, sipp: Starter) -> None:
@@ -220,9 +221,9 @@ async def test_answer_call_by_notify_talk(bench: Bench, sipp: Starter) -> None:
     options = {"TServer/sip-cti-control": "talk, hold"}
     call = Ringing(bench, sipp, Phone.told_to_talk(), Phone.answers(), Phone.hung_up(), options=options)
     conn_id = await call.conn_id()
-    told = await bench.execute(answer_call=req.AnswerCallRequest(**head("1002", conn_id)))  # type: ignore[arg-type]
+    told = await bench.execute(answer_call=req.AnswerCallRequest(**head("1002", conn_id)))
     assert told.event_type == MessageType.MESSAGE_TYPE_EVENT_ESTABLISHED and told.this_dn == "1002"
-    released = await bench.execute(release_call=req.ReleaseCallRequest(**head("1002", conn_id)))  # type: ignore[arg-type]
+    released = await bench.execute(release_call=req.ReleaseCallRequest(**head("1002", conn_id)))
     assert released.event_type == MessageType.MESSAGE_TYPE_EVENT_RELEASED and released.this_dn == "1002"
     await call.caller.good()
     await call.phone.good()
@@ -232,10 +233,10 @@ async def test_answer_call_by_notify_talk(bench: Bench, sipp: Starter) -> None:
 async def test_answer_call_of_a_phone_without_talk(bench: Bench, sipp: Starter) -> None:
     call = Ringing(bench, sipp, pause(500), Phone.answers(), Phone.hung_up())
     conn_id = await call.conn_id()
-    answer = bench.execute(answer_call=req.AnswerCallRequest(**head("1002", conn_id)))  # type: ignore[arg-type]
+    answer = bench.execute(answer_call=req.AnswerCallRequest(**head("1002", conn_id)))
     await refused(answer, Reason.REASON_UNSUPPORTED, 51)
     await bench.event("Established@1002")
-    cleared = await bench.execute(clear_call=req.ClearCallRequest(**head("1001", conn_id)))  # type: ignore[arg-type]
+    cleared = await bench.execute(clear_call=req.ClearCallRequest(**head("1001", conn_id)))
     assert cleared.call_state == CallState.CALL_STATE_CLEARED
     await call.caller.good()
     await call.phone.good()
@@ -244,7 +245,7 @@ async def test_answer_call_of_a_phone_without_talk(bench: Bench, sipp: Starter) 
 async def test_user_data_requests(bench: Bench, sipp: Starter) -> None:
     call = Ringing(bench, sipp, Phone.answers(), Phone.hung_up())
     conn_id = await call.conn_id("Established@1002")
-    first = req.AttachUserDataRequest(**head("1002", conn_id), user_data=pairs(a="1", b="2"))  # type: ignore[arg-type]
+    first = req.AttachUserDataRequest(**head("1002", conn_id), user_data=pairs(a="1", b="2"))
     told = await bench.execute(attach_user_data=first)
     assert told.user_data == pairs(a="1", b="2") and told.third_party_dn == "1002"
     again = await bench.execute(attach_user_data=first)
@@ -253,17 +254,17 @@ async def test_user_data_requests(bench: Bench, sipp: Starter) -> None:
     other.CopyFrom(first)
     other.user_data.pairs[0].string_value = "9"
     await refused(bench.execute(attach_user_data=other), Reason.REASON_INVALID_ATTRIBUTE, 53)
-    update = req.UpdateUserDataRequest(**head("1002", conn_id), user_data=pairs(b="3"))  # type: ignore[arg-type]
+    update = req.UpdateUserDataRequest(**head("1002", conn_id), user_data=pairs(b="3"))
     assert (await bench.execute(update_user_data=update)).user_data == pairs(a="1", b="3")
-    one = req.DeletePairRequest(**head("1002", conn_id), key="a")  # type: ignore[arg-type]
+    one = req.DeletePairRequest(**head("1002", conn_id), key="a")
     assert (await bench.execute(delete_pair=one)).user_data == pairs(b="3")
-    everything = req.DeleteUserDataRequest(**head("1002", conn_id))  # type: ignore[arg-type]
+    everything = req.DeleteUserDataRequest(**head("1002", conn_id))
     assert not (await bench.execute(delete_user_data=everything)).user_data.pairs
     big = pairs(x="y" * 65500)
-    await bench.execute(attach_user_data=req.AttachUserDataRequest(**head("1002", conn_id), user_data=big))  # type: ignore[arg-type]
-    more = req.AttachUserDataRequest(**head("1002", conn_id), user_data=pairs(z="y" * 100))  # type: ignore[arg-type]
+    await bench.execute(attach_user_data=req.AttachUserDataRequest(**head("1002", conn_id), user_data=big))
+    more = req.AttachUserDataRequest(**head("1002", conn_id), user_data=pairs(z="y" * 100))
     await refused(bench.execute(attach_user_data=more), Reason.REASON_INVALID_ATTRIBUTE, 53)
-    await bench.execute(clear_call=req.ClearCallRequest(**head("1001", conn_id)))  # type: ignore[arg-type]
+    await bench.execute(clear_call=req.ClearCallRequest(**head("1001", conn_id)))
     changed = ["AttachedDataChanged@1001", "AttachedDataChanged@1002"]
     assert bench.streams.names()[4:19] == [
         *("AttachUserData!", *changed, "UpdateUserData!", *changed, "DeletePair!", *changed),
@@ -285,9 +286,7 @@ async def test_distributed_event(bench: Bench, sipp: Starter) -> None:
         this_queue="VQ1",
         extensions=pairs(VQID="1"),
     )
-    told = await bench.execute(
-        distribute_event=req.DistributeEventRequest(**head("VQ1"), event=event)  # type: ignore[arg-type]
-    )
+    told = await bench.execute(distribute_event=req.DistributeEventRequest(**head("VQ1"), event=event))
     assert (told.this_dn, told.event_type) == ("VQ1", MessageType.MESSAGE_TYPE_EVENT_QUEUED)
     await bench.event("Queued@VQ1")
     stored = bench.streams.find("Queued@VQ1")
@@ -309,14 +308,14 @@ async def test_get_call(bench: Bench, sipp: Starter) -> None:
     assert all(party.sip_call_id for party in found.parties) and found.last_seq == 9
     foreign = bench.stub.GetCall(GetCallRequest(tenant="t2", conn_id=conn_id), timeout=5)
     await refused(foreign, Reason.REASON_UNKNOWN_CALL, 56)
-    await bench.execute(clear_call=req.ClearCallRequest(**head("1001", conn_id)))  # type: ignore[arg-type]
+    await bench.execute(clear_call=req.ClearCallRequest(**head("1001", conn_id)))
     await call.caller.good()
     await call.phone.good()
 
 
 async def test_unknown_call(bench: Bench) -> None:
     for conn_id in (12345, 0x1000_0000_0000_0001):
-        answer = bench.execute(release_call=req.ReleaseCallRequest(**head("1001", conn_id)))  # type: ignore[arg-type]
+        answer = bench.execute(release_call=req.ReleaseCallRequest(**head("1001", conn_id)))
         await refused(answer, Reason.REASON_UNKNOWN_CALL, 56)
 
 
@@ -327,7 +326,7 @@ async def test_bad_requests_name_every_field(bench: Bench) -> None:
     assert {name for name, _ in details(error.value).violations} == {"request_id", "dn", "destination"}
     await refused(
         bench.execute(hold_call=req.HoldCallRequest(**head("1001", 1))), Reason.REASON_UNSUPPORTED, 51
-    )  # type: ignore[arg-type]
+    )
 
 
 async def test_repeat_while_in_progress_waits_for_the_same_outcome(bench: Bench, sipp: Starter) -> None:
