@@ -97,6 +97,8 @@ class Etcd:
         self.endpoints = endpoints_of(endpoints)
         self.timeout = timeout
         self.credentials = credentials
+        self.heard_at = 0.0
+        """When etcd last answered on a watch, monotonic seconds."""
         self._current = 0
         self._channels: dict[str, grpc.aio.Channel] = {}
 

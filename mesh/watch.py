@@ -32,6 +32,8 @@ PROBE_S = 2.0
 """Silence after which the stream is asked for a sign of life, seconds."""
 DEAD_S = 6.0
 """Silence after which it is given up, seconds."""
+OWN_PROBE_S = 30.0
+"""Silence of one stream after which it is asked itself although others on its connection are alive, seconds."""
 BUFFER = 64
 """Batches that wait for a slow reader."""
 RETRY_S = 0.1
@@ -81,15 +83,15 @@ class Watch(AsyncIterator[Batch]):
         self._told: int | None = from_revision - 1 if from_revision else None
         self._store: tuple[str | None] | None = None
         self._replaced = False
-        self._heard = -DEAD_S
+        self._heard = 0.0
         self._batches: asyncio.Queue[Batch | None] = asyncio.Queue(BUFFER)
         self._pump: asyncio.Task[None] | None = None
         self._closed = False
 
     @property
     def alive(self) -> bool:
-        """Whether etcd has answered on this watch within the last 6 s."""
-        return time.monotonic() - self._heard < DEAD_S
+        """Whether etcd has answered within the last 6 s, on this watch or another of the same client."""
+        return self._heard > 0 and time.monotonic() - max(self._heard, self._etcd.heard_at) < DEAD_S
 
     def __aiter__(self) -> Watch:
         return self
@@ -144,7 +146,7 @@ class Watch(AsyncIterator[Batch]):
     async def _snapshot(self) -> Batch:
         read = await self._etcd.get_prefix(self._prefix)
         self._told, replaced, self._replaced = read.revision, self._replaced, False
-        self._heard = time.monotonic()
+        self._heard = self._etcd.heard_at = time.monotonic()
         return Batch(read.revision, snapshot=read.items, replaced=replaced)
 
     async def _follow(self, channel: grpc.aio.Channel) -> None:
@@ -177,21 +179,28 @@ class Watch(AsyncIterator[Batch]):
             call.cancel()
 
     async def _read(self, call: _Call) -> pb.WatchResponse:
-        """The next answer; asks for a sign of life meanwhile. Raises _Broken without any."""
+        """The next answer; asks for a sign of life meanwhile. Raises _Broken without any.
+
+        What is alive on the same connection speaks for this stream too, so that a process with many watches probes
+        no more than one with one."""
         reading = asyncio.ensure_future(call.read())
-        waited = 0.0
+        asked_at: float | None = None
+        began = time.monotonic()
         try:
             while not (await asyncio.wait([reading], timeout=PROBE_S))[0]:
-                waited += PROBE_S
-                if waited >= DEAD_S:
+                now = time.monotonic()
+                alone = now - began > OWN_PROBE_S
+                if asked_at is None and (alone or now - self._etcd.heard_at > PROBE_S):
+                    asked_at = now
+                    await _write(call, pb.WatchRequest(progress_request=pb.WatchProgressRequest()))
+                elif asked_at is not None and now - asked_at > DEAD_S - PROBE_S:
                     raise _Broken("no sign of life")
-                await _write(call, pb.WatchRequest(progress_request=pb.WatchProgressRequest()))
             answer = reading.result()
         finally:
             reading.cancel()
         if not isinstance(answer, pb.WatchResponse):
             raise _Broken("stream ended")
-        self._heard = time.monotonic()
+        self._heard = self._etcd.heard_at = time.monotonic()
         return answer
 
 
