@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 from voice.tlib.v1.agent_control_service_pb2_grpc import AgentControlServiceStub
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
-from voice.tlib.v1.event_service_pb2 import SubscribeRequest
+from voice.tlib.v1.event_service_pb2 import SubscribeRequest, SubscribeResponse
 from voice.tlib.v1.event_service_pb2_grpc import EventServiceStub
 from voice.tlib.v1.message_type_pb2 import MessageType
 from voice.tlib.v1.request_pb2 import AgentLoginRequest, AgentReadyRequest
@@ -131,7 +131,7 @@ async def _events(channel: grpc.aio.Channel, mesh: LocalMesh) -> AsyncIterator[l
     await asyncio.wait_for(stream.read(), STEP_S)
 
     async def read() -> None:
-        async for response in stream:
+        while isinstance(response := await stream.read(), SubscribeResponse):
             seen.extend(e for e in response.events if e.call_thread_id)
 
     task = asyncio.ensure_future(read())

@@ -16,7 +16,7 @@ import grpc.aio
 from voice.tlib.v1.agent_control_service_pb2_grpc import AgentControlServiceStub
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
 from voice.tlib.v1.event_pb2 import Event
-from voice.tlib.v1.event_service_pb2 import SubscribeRequest
+from voice.tlib.v1.event_service_pb2 import SubscribeRequest, SubscribeResponse
 from voice.tlib.v1.event_service_pb2_grpc import EventServiceStub
 from voice.tlib.v1.message_type_pb2 import MessageType
 from voice.tlib.v1.request_pb2 import (
@@ -200,7 +200,7 @@ async def events_of(
     events.add(first.events, first.cursor)
 
     async def read() -> None:
-        async for response in stream:
+        while isinstance(response := await stream.read(), SubscribeResponse):
             events.add(response.events, response.cursor)
 
     task = asyncio.ensure_future(read())
