@@ -1,0 +1,1 @@
+"""Agent State: what agents and devices do, and the reservation of agents."""

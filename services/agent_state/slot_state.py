@@ -1,0 +1,74 @@
+"""A slot that this node owns: what it holds, and what of that is not written yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from voice.record.v1.agent_pb2 import AgentEffect
+
+from services.agent_state.agent import Agent, Desk
+from services.agent_state.effects import Deny, Grant
+
+Waiter = asyncio.Future[Grant | Deny]
+
+
+@dataclass(slots=True, eq=False)
+class Unsaved:
+    """What one write saves, and what follows when it is saved."""
+
+    agents: dict[str, Agent] = field(default_factory=dict)
+    desks: dict[str, Desk] = field(default_factory=dict)
+    effects: list[AgentEffect] = field(default_factory=list)
+    performed: list[str] = field(default_factory=list)
+    then: list[Callable[[], None]] = field(default_factory=list)
+    moved: bool = False
+    """The cursor has moved."""
+
+    @property
+    def urgent(self) -> bool:
+        """Whether anything but performed effects is to be written: those can wait for the next write."""
+        return bool(self.agents or self.desks or self.effects or self.then or self.moved)
+
+
+@dataclass(slots=True, eq=False)
+class SlotState:
+    """One slot."""
+
+    slot: int
+    epoch: int
+    agents: dict[str, Agent]
+    desks: dict[str, Desk]
+    cursor: str
+    effects_made: int = 0
+    """Number of the last effect: their ids sort in the order they were caused."""
+    unsaved: Unsaved = field(default_factory=Unsaved)
+    waiters: dict[tuple[str, str], list[Waiter]] = field(default_factory=lambda: defaultdict(list))
+    """Calls that wait for the outcome of a reservation: by agent and request id."""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a batch of the log is dealt with."""
+    saving: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held during a write."""
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def effect_id(self) -> str:
+        """The id of the next effect: the epoch first, so that those of an heir sort behind."""
+        self.effects_made += 1
+        return f"{self.epoch:016x}.{self.slot:02x}.{self.effects_made:08x}"
+
+    def take(self) -> Unsaved:
+        """What is to be written now."""
+        taken, self.unsaved = self.unsaved, Unsaved()
+        return taken
+
+    def put_back(self, failed: Unsaved) -> None:
+        """The write did not take place: it goes along with the next one."""
+        later, self.unsaved = self.unsaved, failed
+        failed.agents.update(later.agents)
+        failed.desks.update(later.desks)
+        failed.effects += later.effects
+        failed.performed += later.performed
+        failed.then += later.then
+        failed.moved |= later.moved
