@@ -26,7 +26,7 @@ if ! fresh .tools/envoy/.stamp "$envoy_id"; then
   echo "$envoy_id" > .tools/envoy/.stamp
 fi
 
-core_id=$(find core/Cargo.toml core/Cargo.lock core/src core/python pyproject.toml -type f 2>/dev/null | LC_ALL=C sort | xargs cat | sha256sum | cut -d' ' -f1)
+core_id=$(find core/Cargo.toml core/Cargo.lock core/pyproject.toml core/src core/python -type f ! -name '*.so' ! -path '*/__pycache__/*' 2>/dev/null | LC_ALL=C sort | xargs cat | sha256sum | cut -d' ' -f1)
 if ! fresh .venv/.core-stamp "$core_id"; then
   echo "setup: Rust core (voicecore)"
   (. .venv/bin/activate && maturin develop --release --quiet -m core/Cargo.toml)
