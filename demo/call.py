@@ -91,6 +91,7 @@ async def _talk(mesh: LocalMesh, agent: Phone, caller: Phone, events: list[Event
     await asyncio.sleep(0.3)  # the last records reach the logs
     trace = thread.traceparent.split("-")[1] if "-" in thread.traceparent else ""
     steps = [
+        *ladder.from_events(events, call_thread_id=thread.call_thread_id, trace=trace),
         *ladder.from_phone(caller, [leg.call_id]),
         *ladder.from_phone(agent, [rung[0].call_id]),
         *ladder.from_logs(
@@ -125,14 +126,14 @@ def _bearer(mesh: LocalMesh) -> tuple[tuple[str, str], ...]:
 
 @asynccontextmanager
 async def _events(channel: grpc.aio.Channel, mesh: LocalMesh) -> AsyncIterator[list[EventEnvelope]]:
-    """The tenant's call events as they come; entered when the subscription stands."""
+    """The tenant's events as they come; entered when the subscription stands."""
     seen: list[EventEnvelope] = []
     stream: Any = EventServiceStub(channel).Subscribe(SubscribeRequest(tenant=TENANT), metadata=_bearer(mesh))
     await asyncio.wait_for(stream.read(), STEP_S)
 
     async def read() -> None:
         while isinstance(response := await stream.read(), SubscribeResponse):
-            seen.extend(e for e in response.events if e.call_thread_id)
+            seen.extend(response.events)
 
     task = asyncio.ensure_future(read())
     try:

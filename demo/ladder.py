@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from voice.tlib.v1.envelope_pb2 import EventEnvelope
+from voice.tlib.v1.message_type_pb2 import MessageType
+
 from demo.phone import Phone
 
 _MARKS = {"sip": "SIP", "event": "TLib", "rpc": "RPC", "session": "session", "state": "state"}
@@ -51,6 +54,18 @@ def _step(line: str, call_thread_id: str, trace: str, since_us: int) -> Iterator
     if own and record["ts_us"] >= since_us:
         text = str(record["text"])
         yield Step(int(record["ts_us"]), str(record["kind"]), str(record["from"]), str(record["to"]), text)
+
+
+def from_events(envelopes: Iterable[EventEnvelope], *, call_thread_id: str, trace: str) -> Iterator[Step]:
+    """T-Library events of the call, and those of agents that it caused."""
+    for envelope in envelopes:
+        caused = bool(trace) and trace in envelope.traceparent
+        if envelope.call_thread_id == call_thread_id or caused:
+            name = MessageType.Name(envelope.event.event_type).removeprefix("MESSAGE_TYPE_EVENT_")
+            words = "Event" + "".join(word.capitalize() for word in name.split("_"))
+            at = f"@{envelope.event.this_dn}" if envelope.event.this_dn else ""
+            node = envelope.node.rpartition(".")[0]
+            yield Step(envelope.time_us, "event", node, "redis_queue", f"{envelope.seq} {words}{at}")
 
 
 def draw(steps: Iterable[Step]) -> str:
