@@ -193,7 +193,7 @@ async def test_a_later_message_of_a_stream_is_looked_at_too(kind: type[Probe]) -
     async with serving(probe) as service, calling(service) as calls:
         requests = [config.ImportObjectsRequest(tenant=t) for t in ("t1", "t1", "t2", "t1")]
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await calls.config.ImportObjects(iter(requests), metadata=OWN, timeout=5)
+            await calls.config.ImportObjects(iter(requests), metadata=OWN, timeout=20)
     assert reason_of(caught.value) == Reason.REASON_FOREIGN_TENANT
     assert [request.tenant for request in probe.seen] == ["t1", "t1"]
 
@@ -203,7 +203,7 @@ async def test_a_refusal_is_counted_and_leaves_an_audit_line() -> None:
     with captured_logs() as log:
         async with serving(probe) as service, calling(service) as calls:
             with pytest.raises(grpc.aio.AioRpcError):
-                await calls.unary_unary("t2", metadata=OWN, timeout=5)
+                await calls.unary_unary("t2", metadata=OWN, timeout=20)
             count = service.metrics.registry.get_sample_value(
                 "voicemesh_probe_foreign_tenant_refusals_total", {"method": "ConfigService.GetObject"}
             )
@@ -218,7 +218,7 @@ async def test_a_refusal_is_counted_and_leaves_an_audit_line() -> None:
 
 async def test_without_a_sidecar_a_service_under_test_may_be_called_directly() -> None:
     async with serving(Probe(nothing), require_peer=False) as service, calling(service) as calls:
-        assert len(await calls.unary_unary("t2", timeout=5)) == 1
+        assert len(await calls.unary_unary("t2", timeout=20)) == 1
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await calls.unary_unary("t2", timeout=5, metadata=EDGE_ALONE)
+            await calls.unary_unary("t2", timeout=20, metadata=EDGE_ALONE)
     assert reason_of(caught.value) == Reason.REASON_UNAUTHENTICATED

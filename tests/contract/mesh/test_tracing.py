@@ -43,7 +43,7 @@ class Note:
 async def test_a_handler_works_in_its_caller_s_trace(shape: str) -> None:
     note = Note()
     async with serving(Probe(note)) as service, calling(service) as calls:
-        await getattr(calls, shape)(metadata=(*PEER, ("traceparent", PARENT)), timeout=5)
+        await getattr(calls, shape)(metadata=(*PEER, ("traceparent", PARENT)), timeout=20)
     (seen,) = set(note.seen)
     assert seen.split("-")[1] == TRACE
     assert seen.split("-")[2] != PARENT.split("-")[2]
@@ -53,7 +53,7 @@ async def test_a_handler_works_in_its_caller_s_trace(shape: str) -> None:
 async def test_a_malformed_parent_starts_a_new_trace(parent: str) -> None:
     note = Note()
     async with serving(Probe(note)) as service, calling(service) as calls:
-        await calls.unary_unary(metadata=(*PEER, ("traceparent", parent)), timeout=5)
+        await calls.unary_unary(metadata=(*PEER, ("traceparent", parent)), timeout=20)
     assert len(note.seen[0]) == len(PARENT)
     assert TRACE not in note.seen[0]
 
@@ -62,7 +62,7 @@ async def test_calls_do_not_share_a_trace() -> None:
     note = Note()
     async with serving(Probe(note)) as service, calling(service) as calls:
         for _ in range(3):
-            await calls.unary_unary(metadata=PEER, timeout=5)
+            await calls.unary_unary(metadata=PEER, timeout=20)
     assert len({seen.split("-")[1] for seen in note.seen}) == 3
 
 
@@ -90,7 +90,7 @@ async def test_a_trace_goes_through_services() -> None:
         serving(Asks(near, behind)) as service,
         calling(service) as calls,
     ):
-        await calls.unary_unary(metadata=(*PEER, ("traceparent", PARENT)), timeout=5)
+        await calls.unary_unary(metadata=(*PEER, ("traceparent", PARENT)), timeout=20)
     spans = [note.seen[0].split("-") for note in (near, far)]
     assert [span[1] for span in spans] == [TRACE, TRACE]
     assert spans[0][2] != spans[1][2]
@@ -113,14 +113,14 @@ async def test_spans_are_recorded_when_there_is_an_exporter() -> None:
     tracing.record_with(recorder)
     try:
         async with serving(Probe(nothing)) as service, calling(service) as calls:
-            await calls.unary_unary(metadata=(*PEER, ("traceparent", PARENT)), timeout=5)
+            await calls.unary_unary(metadata=(*PEER, ("traceparent", PARENT)), timeout=20)
 
         async def fail(_: Any) -> None:
             raise ValueError("bug")
 
         async with serving(Probe(fail)) as service, calling(service) as calls:
             with pytest.raises(grpc.aio.AioRpcError):
-                await calls.unary_unary(metadata=(*PEER, ("traceparent", PARENT)), timeout=5)
+                await calls.unary_unary(metadata=(*PEER, ("traceparent", PARENT)), timeout=20)
     finally:
         tracing.record_with(None)
         recorder.close()
@@ -138,7 +138,7 @@ async def test_spans_are_recorded_when_there_is_an_exporter() -> None:
 async def _counts(service: Service, name: str, total: int) -> dict[tuple[str, str, str], float]:
     """The counter's values by labels, once they add up to `total`: a call is counted just after its client
     knows."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while True:
             metrics = service.metrics.registry.collect()
             samples = [sample for metric in metrics for sample in metric.samples if sample.name == name]
@@ -207,10 +207,10 @@ async def test_a_call_that_its_client_gives_up_is_counted_as_cancelled(shape: st
 
     async with serving(Probe(act)) as service, calling(service) as calls:
         call = asyncio.create_task(getattr(calls, shape)(metadata=PEER))
-        await asyncio.wait_for(entered.wait(), 5)
+        await asyncio.wait_for(entered.wait(), 20)
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
-        await asyncio.wait_for(cancelled.wait(), 5)
+        await asyncio.wait_for(cancelled.wait(), 20)
         handled = await _counts(service, "voicemesh_probe_rpc_handled_total", 1)
     assert [(code, sli) for _, code, sli in handled] == [("CANCELLED", "indeterminate")]
 
@@ -226,7 +226,7 @@ def drawn() -> Iterator[io.StringIO]:
 
 async def written(drawn: io.StringIO) -> list[dict[str, Any]]:
     """The records, once there is one."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while True:
             if drawn.getvalue():
                 return [json.loads(line) for line in drawn.getvalue().splitlines()]
@@ -252,7 +252,7 @@ async def test_calls_of_a_known_call_are_drawn(drawn: io.StringIO) -> None:
 async def test_a_call_from_outside_is_drawn_by_who_serves_it(drawn: io.StringIO) -> None:
     edge = (("x-voicemesh-peer", "spiffe://voicemesh.local/ns/voice/sa/edge"), ("x-voicemesh-tenant", "t1"))
     async with serving(Probe(nothing)) as service, calling(service) as calls:
-        await calls.unary_unary(metadata=edge, timeout=5)
+        await calls.unary_unary(metadata=edge, timeout=20)
     (record,) = await written(drawn)
     assert (record["from"], record["to"]) == ("client", "probe-0")
 
@@ -264,8 +264,8 @@ async def test_a_line_logged_by_a_handler_names_its_trace_and_tenant() -> None:
     edge = (("x-voicemesh-tenant", "t1"), ("traceparent", PARENT))
     with captured_logs() as log:
         async with serving(Probe(act)) as service, calling(service) as calls:
-            await calls.unary_unary(metadata=edge, timeout=5)
-            await calls.unary_unary(metadata=PEER, timeout=5)
+            await calls.unary_unary(metadata=edge, timeout=20)
+            await calls.unary_unary(metadata=PEER, timeout=20)
     first, second = log.lines("object read")
     assert (first["tenant"], first["trace_id"], first["dbid"]) == ("t1", TRACE, 7)
     assert "tenant" not in second

@@ -35,7 +35,7 @@ async def failing(shape: str, error: BaseException, kind: type[Probe] = Probe) -
     """The error a client gets when a handler of this shape raises `error`."""
     async with serving(kind(Raise(error))) as service, calling(service) as calls:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await getattr(calls, shape)(metadata=PEER, timeout=5)
+            await getattr(calls, shape)(metadata=PEER, timeout=20)
     return caught.value
 
 
@@ -175,7 +175,7 @@ async def test_the_failure_of_a_service_called_is_passed_on_with_its_details() -
 async def test_a_service_that_cannot_be_reached_is_a_dependency_unavailable(tmp_path: Any) -> None:
     async with grpc.aio.insecure_channel(f"unix:{tmp_path}/nobody.sock") as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await Calls(channel).unary_unary(timeout=5)
+            await Calls(channel).unary_unary(timeout=20)
     assert reason_of(caught.value) is None
     error = from_rpc_error(caught.value, "config")
     assert error.reason == Reason.REASON_DEPENDENCY_UNAVAILABLE
@@ -185,9 +185,9 @@ async def test_a_service_that_cannot_be_reached_is_a_dependency_unavailable(tmp_
 async def test_a_method_that_the_servicer_lacks_is_unimplemented() -> None:
     async with serving(Probe(nothing)) as service, calling(service) as calls:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await calls.config.ListObjects(config.ListObjectsRequest(tenant="t1"), timeout=5, metadata=PEER)
+            await calls.config.ListObjects(config.ListObjectsRequest(tenant="t1"), timeout=20, metadata=PEER)
         with pytest.raises(grpc.aio.AioRpcError) as caught_stream:
-            await calls.config.Watch(config.WatchRequest(), timeout=5, metadata=PEER).read()
+            await calls.config.Watch(config.WatchRequest(), timeout=20, metadata=PEER).read()
     for error in (caught.value, caught_stream.value):
         assert error.code() is grpc.StatusCode.UNIMPLEMENTED
         assert reason_of(error) == Reason.REASON_UNSUPPORTED

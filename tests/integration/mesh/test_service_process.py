@@ -24,7 +24,7 @@ from tests.integration.servers import EtcdServer, RedisServer
 ROOT = Path(__file__).resolve().parents[3]
 
 
-async def eventually(what: Callable[[], Any], seconds: float = 15.0) -> Any:
+async def eventually(what: Callable[[], Any], seconds: float = 40.0) -> Any:
     """Waits until `what()` gives something true, and returns that."""
     async with asyncio.timeout(seconds):
         while True:
@@ -58,7 +58,7 @@ class Process:
 
     async def ended(self) -> int:
         """Its exit code."""
-        return await asyncio.wait_for(self.process.wait(), 20)
+        return await asyncio.wait_for(self.process.wait(), 60)
 
     def log(self) -> list[dict[str, Any]]:
         """Its log lines."""
@@ -201,7 +201,7 @@ async def test_recorded_spans_are_written_before_the_process_ends(
     env = {"VOICEMESH_REDIS": redis_server.url, "VOICEMESH_TRACE_FILE": str(trace_file)}
     async with probe(tmp_path, None, **env) as running:
         async with channels.direct(f"unix:{tmp_path}/s") as channel:
-            await NodeServiceStub(channel).GetNode(node.GetNodeRequest(), timeout=15, wait_for_ready=True)
+            await NodeServiceStub(channel).GetNode(node.GetNodeRequest(), timeout=60, wait_for_ready=True)
         running.process.send_signal(signal.SIGTERM)
         assert await running.ended() == 0
     (span,) = [json.loads(line) for line in trace_file.read_text().splitlines()]

@@ -27,7 +27,7 @@ async def test_pauses_double_up_to_the_longest(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("mesh.supervision.asyncio.sleep", pause)
     supervisor = Supervisor(Metrics("probe"))
     supervisor.start("reader", fail)
-    await asyncio.wait_for(enough.wait(), 5)
+    await asyncio.wait_for(enough.wait(), 20)
     await supervisor.stop()
     assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
 
@@ -38,7 +38,7 @@ async def test_a_task_that_returns_has_finished() -> None:
 
     supervisor = Supervisor(Metrics("probe"))
     supervisor.start("once", once)
-    await asyncio.wait(supervisor.running.values(), timeout=5)
+    await asyncio.wait(supervisor.running.values(), timeout=20)
     assert dict(supervisor.running) == {}
     supervisor.start("once", once)
     await supervisor.stop()
@@ -85,6 +85,6 @@ async def test_a_task_does_not_inherit_the_deadline_of_the_call_that_started_it(
     supervisor = Supervisor(Metrics("probe"))
     with deadline.expiring_in(1):
         supervisor.start("note", note)
-    await asyncio.wait_for(done.wait(), 5)
+    await asyncio.wait_for(done.wait(), 20)
     await supervisor.stop()
     assert seen == [None]
