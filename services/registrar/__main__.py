@@ -45,9 +45,7 @@ async def build(service: Service) -> None:
     slots = Slots(service, "agent", AGENT_SLOTS, acquire=acquire, release=reporting.release)
     service.owned_slots("agent", lambda: slots.owned)
     store.on_primary_change(reporting.rewrite)
-    metrics = service.metrics
-    metrics.gauge("slots_owned", "Slots owned").set_function(lambda: len(slots.owned))
-    metrics.queue("store", lambda: store.depth, "Writes waiting for Redis")
+    service.metrics.queue("store", lambda: store.depth, "Writes waiting for Redis")
 
     for start in (log.start, store.start, slots.start):
         service.on_start(start)
