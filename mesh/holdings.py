@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from enum import Enum
 
 import structlog
+from prometheus_client import Counter
 
 from mesh.allocation import Slot
 
@@ -48,6 +49,11 @@ class Holdings:
         self._parting: dict[Slot, int] = {}
         self._followers: dict[Slot, asyncio.Task[None]] = {}
         self._acquiring: dict[Slot, asyncio.Future[None]] = {}
+        self._released: Counter | None = None
+
+    def count(self, released: Counter) -> None:
+        """Counts releases by reason from now on."""
+        self._released = released
 
     def claimed(self, slot: Slot, epoch: int) -> None:
         """The claim on `slot` is mine since `epoch`."""
@@ -152,6 +158,8 @@ class Holdings:
 
     async def _let_go(self, slot: Slot, epoch: int, reason: ReleaseReason) -> None:
         self._acquired.pop(slot, None)
+        if self._released is not None:
+            self._released.labels(reason.name.lower()).inc()
         try:
             await self._release(slot, epoch, reason)
         except Exception:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 import structlog
+from prometheus_client import Counter
 from voice.error.v1.reason_pb2 import Reason
 
 from mesh.allocation import Slot as SlotKey
@@ -23,6 +24,7 @@ from mesh.handover import Give, Take, complete, decide
 from mesh.holdings import Acquire, Holdings, Release, ReleaseReason
 from mesh.membership import Membership
 from mesh.steady import steady
+from mesh.telemetry.metrics import Metrics
 
 __all__ = ["Acquire", "HasMembership", "NotOwner", "Release", "ReleaseReason", "SlotKey", "Slots"]
 
@@ -96,6 +98,9 @@ class Slots:
             self._keys = lambda: sorted(names())
         self._claims = Claims(membership.etcd, membership.region, membership.service, parse)
         self._holdings = Holdings(family, acquire, release, self._changed)
+        self._failures: Counter | None = None
+        if isinstance(metrics := getattr(service, "metrics", None), Metrics):
+            self._measure(metrics)
         self._settle_s = settle_s
         self._joined_at: float | None = None
         self._taking: set[SlotKey] = set()
@@ -169,6 +174,22 @@ class Slots:
         self._tasks = []
         await self._holdings.stop()
 
+    def _measure(self, metrics: Metrics) -> None:
+        """voicemesh_<service>_slots_owned, _slots_claimed, _slots_released_total,
+        _slot_transactions_failed_total."""
+        held = self._holdings
+        metrics.gauge("slots_owned", "Slots served by this node").set_function(lambda: len(held.owned))
+        claimed = metrics.gauge("slots_claimed", "Slots claimed for this node, served or being acquired")
+        claimed.set_function(lambda: len(held.claimed_epochs))
+        held.count(metrics.counter("slots_released_total", "Slots released, by reason", ["reason"]))
+        self._failures = metrics.counter(
+            "slot_transactions_failed_total", "Claims and hand-overs that etcd did not answer or refused"
+        )
+
+    def _failed(self) -> None:
+        if self._failures is not None:
+            self._failures.inc()
+
     # -- what happens to it ----------------------------------------------------------------------------------
 
     async def _follow(self) -> None:
@@ -234,6 +255,7 @@ class Slots:
         try:
             await self._claims.take(slots, self._membership.incarnation, self._membership.lease.id)
         except (EtcdUnavailable, LeaseNotFound) as error:
+            self._failed()
             log.warning("claim not answered", family=self.family, slots=len(slots), problem=str(error))
             await asyncio.sleep(RETRY_S)
         finally:
@@ -261,6 +283,7 @@ class Slots:
         try:
             return await self._claims.give(slots, gift.target)
         except EtcdUnavailable as error:
+            self._failed()
             log.warning("hand-over not answered", family=self.family, slots=len(slots), problem=str(error))
             await asyncio.sleep(RETRY_S)
             return False
