@@ -24,6 +24,8 @@ from mesh.local.readiness import Readiness, answers
 from mesh.local.settings import LocalSettings
 
 POLL_S = 0.1
+TELL_S = 2.0
+"""Seconds between two lines about who is missing."""
 EARLY_ENDS = 4
 """A process that ended so often before the mesh was ready will not come up."""
 Progress = Callable[[str], None]
@@ -192,16 +194,14 @@ class LocalMesh:
         readiness = _there(self._readiness)
         readiness.forget()
         ends = self._ends()
-        told: dict[str, str] = {}
+        tell_at = time.monotonic() + TELL_S
         try:
             async with asyncio.timeout(timeout):
                 while missing := await readiness.missing(self.instances()):
                     self._check_ends(ends)
-                    if len(missing) != len(told):
-                        self._say(
-                            f"waiting for {', '.join(f'{name} ({why})' for name, why in list(missing.items())[:6])}"
-                        )
-                    told = missing
+                    if time.monotonic() >= tell_at:
+                        self._say(f"waiting for {_listed(missing)}")
+                        tell_at = time.monotonic() + TELL_S
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
             if timeout is None:  # not ours: something below gave up
@@ -289,6 +289,12 @@ class LocalMesh:
     def _say(self, line: str) -> None:
         elapsed = f"{time.monotonic() - self._began:5.1f} s  " if self._began else ""
         self._progress(elapsed + line)
+
+
+def _listed(missing: Mapping[str, str], most: int = 6) -> str:
+    """Nodes and what is missing of them, the first few by name."""
+    named = [f"{name} ({why})" for name, why in list(missing.items())[:most]]
+    return ", ".join(named) + (f" and {len(missing) - most} more" if len(missing) > most else "")
 
 
 def _there(value: T | None) -> T:
