@@ -244,3 +244,41 @@ async def test_types_registrations_and_logins_are_sent_as_asked(client: Client, 
     ]
     assert await kinds("sip_proxy", types=[T.OBJECT_TYPE_DN]) == ["s3cret"]
     assert await kinds("registrar") == ["tenant", "switch", "********"]
+
+
+@pytest.mark.feature("CF-10")
+async def test_no_update_is_lost_while_nodes_come_and_go(
+    client: Client, tenant: str, start_config: Callable[..., NodeProcess]
+) -> None:
+    """The node a cache follows is killed twice while an object changes all the time: the cache
+    is told every single change, in order, once."""
+    node = start_config()
+    made = await client.create(tenant, extension("1001", overflow="0"))
+    async with cache_of(node) as cache:
+        await cache.ready(10)
+        told = list[str]()
+        cache.on_change(
+            lambda change: told.append(change.new.overflow) if isinstance(change.new, Dn) else None
+        )
+        written, stop = 0, False
+
+        async def write() -> None:
+            nonlocal made, written
+            while not stop:
+                written += 1
+                made.dn.overflow = str(written)
+                made = await client.update(tenant, made)
+
+        writer = asyncio.create_task(write())
+        for _ in range(2):
+            await until(lambda: len(told) > 20, 20)
+            node.kill()
+            behind = written
+            await until(lambda behind=behind: written > behind + 20, 20)  # type: ignore[misc]
+            node.start()
+            reached = written
+            await until(lambda reached=reached: int(told[-1]) >= reached, 20)  # type: ignore[misc]
+        stop = True
+        await writer
+        await until(lambda: told[-1] == str(written), 10)
+    assert told == [str(number) for number in range(1, written + 1)]
