@@ -98,6 +98,8 @@ class Resolution:
     no_answer_timeout: int = 30
     overflow: str = ""
     dnd: bool = False
+    routing_timeout_ms: int = 0
+    """Route points: wait for the routing decision, ms."""
 
 
 class DialPlan:
@@ -196,6 +198,7 @@ class DialPlan:
             default_dns=self._default_dns(tenant, dn, options),
             no_answer_timeout=no_answer_timeout(options),
             overflow=overflow(options, dn.overflow),
+            routing_timeout_ms=dn.route_point.routing_timeout_ms if dn.route_point is not None else 0,
         )
 
     def _default_dns(self, tenant: str, dn: Dn, options: Options) -> tuple[str, ...]:

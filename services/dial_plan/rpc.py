@@ -130,6 +130,7 @@ def response_of(found: Resolution, revision: int) -> pb.ResolveResponse:
         overflow=found.overflow,
         revision=revision,
         dnd=found.dnd,
+        routing_timeout_ms=found.routing_timeout_ms,
     )
 
 
