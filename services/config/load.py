@@ -40,6 +40,7 @@ PLURALS: Mapping[str, str] = {
 _RANGE = re.compile(r"(.*)\[(\d+)-(\d+)\]")
 _RANGED = {"dn": "number", "agent_login": "code", "person": "user_name", "place": "name"}
 PART = 500
+PART_BYTES = 1 << 20
 OPERATOR = "spiffe://voicemesh.local/ns/voice/sa/operator"
 """Whose call this is when it goes to Config's own socket, where no sidecar says so."""
 
@@ -138,8 +139,14 @@ async def send(target: str, tenant: str, objects: Sequence[ConfigObject]) -> Imp
     """Imports objects through a Config node's own socket."""
 
     async def parts() -> Any:
-        for at in range(0, len(objects), PART):
-            yield ImportObjectsRequest(tenant=tenant, objects=objects[at : at + PART])
+        part, size = list[ConfigObject](), 0
+        for message in objects:
+            if part and (len(part) == PART or size > PART_BYTES):
+                yield ImportObjectsRequest(tenant=tenant, objects=part)
+                part, size = [], 0
+            part.append(message)
+            size += message.ByteSize()
+        yield ImportObjectsRequest(tenant=tenant, objects=part)
 
     async with grpc.aio.insecure_channel(target) as channel:
         call = ConfigServiceStub(channel).ImportObjects

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
+from google.protobuf.message import Message
 from voice.config.v1 import config_service_pb2 as pb
 from voice.config.v1.config_service_pb2_grpc import ConfigServiceServicer
 from voice.config.v1.object_pb2 import ConfigObject, DnType
@@ -26,6 +27,11 @@ MAY_SEE_PASSWORDS = frozenset({"sip_proxy", "agent_state", "tenant"})
 PART = 500
 """Objects of one part of an import or export."""
 MAX_PAGE = 1000
+MAX_CHANGES = 1000
+"""Changes of one response."""
+PART_BYTES = 1 << 20
+"""Bytes of a response, but for its last object (1 MiB at most): well below the mesh's 4 MiB."""
+M = TypeVar("M", bound=Message)
 _BY_NAME = frozenset(
     {
         "switch",
@@ -146,10 +152,8 @@ class ConfigRpc(ConfigServiceServicer):
             for kind in IMPORT_ORDER
             for dbid, stored in sorted(present.model.objects.get(kind, {}).items())
         ]
-        for at in range(0, len(found), PART):
-            yield pb.ExportObjectsResponse(
-                objects=[numbered(id, stored) for id, stored in found[at : at + PART]]
-            )
+        for part in parted((numbered(id, stored) for id, stored in found), PART):
+            yield pb.ExportObjectsResponse(objects=part)
 
     async def Watch(self, request: pb.WatchRequest, context: Any) -> AsyncIterator[pb.WatchResponse]:
         """See the contract."""
@@ -165,11 +169,12 @@ class ConfigRpc(ConfigServiceServicer):
         reveal = self._may_see_passwords(caller())
         wanted = Wanted(request.tenant, _kinds(request))
         async for told in self._watching.watch(wanted, request.after_revision):
-            yield pb.WatchResponse(
-                changes=[self._change(entry, reveal) for entry in told.entries],
-                revision=told.revision,
-                synced=told.synced,
-            )
+            *first, last = parted((self._change(entry, reveal) for entry in told.entries), MAX_CHANGES) or [
+                []
+            ]
+            for part in first:
+                yield pb.WatchResponse(changes=part)
+            yield pb.WatchResponse(changes=last, revision=told.revision, synced=told.synced)
 
     # -- passwords, permissions ------------------------------------------------------------------------------
 
@@ -213,6 +218,18 @@ def _tenant_named(tenant: str) -> Checks:
     checks = Checks()
     checks.tenant("tenant", tenant)
     return checks
+
+
+def parted(messages: Iterable[M], count: int) -> list[list[M]]:
+    """Messages in parts of at most `count` and some PART_BYTES."""
+    parts, size = list[list[M]](), PART_BYTES
+    for message in messages:
+        if size >= PART_BYTES or len(parts[-1]) >= count:
+            parts.append([])
+            size = 0
+        parts[-1].append(message)
+        size += message.ByteSize()
+    return parts
 
 
 def numbered(id: Id, stored: Stored) -> ConfigObject:

@@ -246,6 +246,28 @@ async def test_types_registrations_and_logins_are_sent_as_asked(client: Client, 
     assert await kinds("registrar") == ["tenant", "switch", "********"]
 
 
+async def test_large_objects_travel_in_parts(client: Client, config_node: NodeProcess, tenant: str) -> None:
+    value = "x" * 4096
+    annex = [
+        o.OptionSection(name=f"s{n}", options=[o.Option(name=f"o{k}", value=value) for k in range(30)])
+        for n in range(5)
+    ]
+    for number in range(12):
+        await client.create(
+            tenant, ConfigObject(transaction=o.Transaction(name=f"big{number}"), options=annex)
+        )
+    exported = await client.export(tenant)
+    assert sum(message.ByteSize() for message in exported) > 6 << 20
+    changes, revision = await client.snapshot(tenant)
+    assert len(changes) == len(exported) == 14
+    assert revision > 0
+    async with cache_of(config_node) as cache:
+        await cache.ready(10)
+        found = cache.named(tenant, "transaction", "big11")
+        assert found is not None
+        assert len(found.option("s4", "o29")) == 4096
+
+
 @pytest.mark.feature("CF-10")
 async def test_no_update_is_lost_while_nodes_come_and_go(
     client: Client, tenant: str, start_config: Callable[..., NodeProcess]

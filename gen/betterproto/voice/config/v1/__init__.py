@@ -1802,7 +1802,7 @@ class WatchResponse(betterproto2.Message):
 
     revision: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
     """
-    Resume after this revision; 0 while the whole state is being sent.
+    Resume after this revision; 0 in all parts but the last of the whole state, or of changes too large for one response.
     """
 
     synced: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)

@@ -561,7 +561,7 @@ class WatchResponse(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     SYNCED_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """Resume after this revision; 0 while the whole state is being sent."""
+    """Resume after this revision; 0 in all parts but the last of the whole state, or of changes too large for one response."""
     synced: _builtins.bool
     """True once: the whole state has been sent, what follows are changes."""
     @_builtins.property
