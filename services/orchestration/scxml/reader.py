@@ -16,7 +16,8 @@ from services.orchestration.scxml.problems import CompileError, Position, Proble
 
 MAX_BYTES = 4 * 1024 * 1024
 """A megabyte is already a very large generated application."""
-MAX_DEPTH = 200
+MAX_DEPTH = 120
+"""Elements; parsing and writing take several Python frames for each."""
 MAX_ELEMENTS = 50_000
 XML_NAMESPACE = "http://www.w3.org/XML/1998/namespace"
 
