@@ -68,18 +68,14 @@ class Engine:
         except OSError:
             return False
 
-    def ready(self, slots: int = 1024, seconds: float = 20.0) -> None:
+    def ready(self, slots: int = 1024, seconds: float = 40.0) -> None:
         """Waits until the node serves and owns that many slots."""
         deadline = time.monotonic() + seconds
         while True:
             assert self.process is not None and self.process.poll() is None, self.text()
             if self.healthy() and self.metrics().get("voicemesh_sip_cluster_slots", 0) >= slots:
                 return
-            assert time.monotonic() < deadline, (
-                self.healthy(),
-                self.metrics().get("voicemesh_sip_cluster_slots"),
-                self.text(),
-            )
+            assert time.monotonic() < deadline, self.text()
             time.sleep(0.05)
 
     def text(self) -> str:

@@ -242,6 +242,15 @@ class Result:
     messages: str
     """Every message with its time, when they were kept."""
 
+    def at(self, first_line: str) -> float:
+        """When the first message beginning so was sent or received, seconds of the day."""
+        for block in re.split(r"-{20,} ", self.messages)[1:]:
+            stamp, _, message = block.partition("\n")
+            if re.search(rf"^{first_line}", message.partition("bytes")[2], re.MULTILINE):
+                hours, minutes, seconds = stamp.split()[1].split(":")
+                return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        raise LookupError(first_line)
+
     def statuses(self) -> list[int]:
         """Status lines received, in order, without repetitions of the same one in a row."""
         blocks = re.findall(r"UDP message received \[\d+\] bytes :\s+SIP/2\.0 (\d{3})", self.messages)

@@ -62,7 +62,6 @@ def seconds(event: object) -> float:
     return event.time_in_secs + event.time_in_usecs / 1e6  # type: ignore[attr-defined, no-any-return]
 
 
-@pytest.mark.feature("SC-12")
 async def test_inbound_call_that_the_agent_ends(bench: Bench, sipp: Starter) -> None:
     phone_ip, trunk_ip = loopback(), loopback()
     bench.dial_plan.trunks[f"{trunk_ip}:5060"] = "t1"
@@ -178,6 +177,7 @@ async def test_one_node_carries_equal_numbers_of_three_tenants(bench: Bench, sip
         assert names(stream) == ["Ringing@1001", "Established@1001", "Released@1001"]
 
 
+@pytest.mark.feature("SC-03")
 async def test_dial_plan_away(bench: Bench, sipp: Starter) -> None:
     phone = sipp(two_phones(bench), [Phone.called(), Phone.rings(), Phone.answers(), Phone.hung_up()])
     steps = [CALLER.invite(), CALLER.ringing(), CALLER.answered(), pause(1500), CALLER.bye()]

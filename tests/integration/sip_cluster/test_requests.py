@@ -42,6 +42,10 @@ def route(conn_id: int, destination: str, **more: object) -> req.RouteCallReques
     return req.RouteCallRequest(**{**head("8000", conn_id), "destination": destination, **more})
 
 
+def seconds(event: Event) -> float:
+    return event.time_in_secs + event.time_in_usecs / 1e6
+
+
 def pairs(**values: str) -> KvList:
     return KvList(pairs=[KvPair(key=key, string_value=value) for key, value in values.items()])
 
@@ -73,7 +77,7 @@ class Queue:
         return self.sipp(self.phone_ip, [Phone.called(), *steps])
 
 
-@pytest.mark.feature("SC-22")
+@pytest.mark.feature("SC-12", "SC-22")
 async def test_routed_call_diverts_on_ringing(bench: Bench, sipp: Starter) -> None:
     queue = Queue(bench, sipp)
     phone = queue.phone(Phone.rings(), pause(300), Phone.answers(), pause(200), Phone.hangs_up())
@@ -82,10 +86,12 @@ async def test_routed_call_diverts_on_ringing(bench: Bench, sipp: Starter) -> No
     )
     assert told.event_type == MessageType.MESSAGE_TYPE_EVENT_ROUTE_USED and told.reference_id
     assert bench.streams.names() == [*QUEUED, "RouteUsed@8000", "Diverted@8000", "Ringing@1002"]
-    await queue.caller.good()
-    await phone.good()
+    caller_trace, phone_trace = await queue.caller.good(), await phone.good()
+    assert (caller_trace.statuses(), phone_trace.statuses()) == ([180, 200], [200])
     await bench.settled()
     assert bench.streams.names()[5:] == ["Established@1002", "Released@1002"]
+    talked = seconds(bench.streams.find("Released@1002")) - seconds(bench.streams.find("Established@1002"))
+    assert abs(talked - (phone_trace.at("BYE sip:") - phone_trace.at("SIP/2.0 200 OK"))) < 0.1
     for name in QUEUED:
         event = bench.streams.find(name)
         assert event.this_dn == event.this_queue == "8000"
