@@ -143,6 +143,7 @@ class _Compiler:
         self.out = Writer()
         data = {item.id for state in tree.states for item in state.data}
         self.code = StatementWriter(self.out, report, data)
+        self.code.variables = rules.variables(document, tree)
         self.transitions: list[CompiledTransition] = []
         self._finalizers: list[int] = []
         """Blocks of the finalize elements of the state being written."""

@@ -317,7 +317,7 @@ class LocalHost:
             self.post(session, event)
             return
         try:
-            compiled = self._compile(invoke)
+            compiled = self._compile(invoke, session.interpreter.compiled.url)
         except (CompileError, OSError) as error:
             data = {"message": f"invoke: {error}"}
             event = Event("error.communication", data, "platform", invokeid=invoke.invokeid)
@@ -327,13 +327,14 @@ class LocalHost:
         session.children[invoke.invokeid] = child
         self._run(child, None, child.interpreter.start(self.now))
 
-    def _compile(self, invoke: Invoke) -> Compiled:
-        key = (invoke.src, invoke.content or "")
+    def _compile(self, invoke: Invoke, base: str) -> Compiled:
+        """The invoked document; an inline one has the address of the document it stands in."""
+        key = (invoke.src or base, invoke.content or "")
         if key not in self._compiled:
             text: str | bytes = invoke.content or ""
             if invoke.content is None:
                 text = self._load(invoke.src)
-            self._compiled[key] = compile_document(text, url=invoke.src, resolve=self._resolve)
+            self._compiled[key] = compile_document(text, url=invoke.src or base, resolve=self._resolve)
         return self._compiled[key]
 
     def _load(self, address: str) -> bytes:

@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Literal
 
 from services.orchestration.scxml import document as doc
+from services.orchestration.scxml import rules
 from services.orchestration.scxml.content import SCXML, ContentParser, is_scxml
 from services.orchestration.scxml.extensions import MODULES, module_of
 from services.orchestration.scxml.loading import Loader, base_of
-from services.orchestration.scxml.problems import Report
+from services.orchestration.scxml.problems import Position, Report
 from services.orchestration.scxml.reader import Element
 
 NMTOKEN = re.compile(r"^[\w.\-:·]+$")
@@ -263,7 +264,7 @@ class DocumentParser:
         return doc.DoneData(element.at, self.content.params(element), self.content.content_of(element))
 
     def _invoke(self, element: Element) -> doc.Invoke:
-        self.content.attributes(element, "type typeexpr src srcexpr id idlocation namelist autoforward hints")
+        self.content.attributes(element, "type typeexpr src srcexpr id idlocation namelist autoforward")
         for first, second in (("type", "typeexpr"), ("src", "srcexpr"), ("id", "idlocation")):
             self.content.exclusive(element, first, second)
         self._check_invoke(element)
@@ -273,6 +274,7 @@ class DocumentParser:
         }
         finalize = [child for child in element.elements() if is_scxml(child, "finalize")]
         content = self.content.content_of(element)
+        self._check_invoked(element)
         if content is not None and ("src" in values or "src" in exprs):
             self.report.error(content.at, "content-exclusive", "<invoke> has both 'src' and <content>")
         return doc.Invoke(
@@ -286,6 +288,21 @@ class DocumentParser:
             element.get("autoforward") == "true",
             self.content.block(finalize[0]) if finalize else None,
         )
+
+    def _check_invoked(self, element: Element) -> None:
+        """An inline document is compiled when it is invoked; its author hears of its errors now."""
+        contents = [child for child in element.elements() if is_scxml(child, "content")]
+        for root in [inner for content in contents for inner in content.elements()]:
+            if not is_scxml(root, "scxml"):
+                continue
+            report = Report()
+            document = DocumentParser(self.loader, report).parse(root)
+            if not report.errors:
+                rules.check(document, rules.Tree(document.root), report)
+            for problem in report.errors:
+                at = Position(problem.line, problem.column, problem.file)
+                message = f"{problem.message} [{problem.rule}]; error.communication when it is invoked"
+                self.report.warning(at, "invoked-document", message)
 
     def _check_invoke(self, element: Element) -> None:
         for child in element.elements():

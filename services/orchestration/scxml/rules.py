@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from services.orchestration.scxml import document as doc
 from services.orchestration.scxml.problems import Position, Report
 
+_WORD = re.compile(r"[A-Za-z_$][\w$]*")
 IN_PREDICATE = re.compile(r"""^\s*In\(\s*(['"])[\w.\-]+\1\s*\)\s*$""")
 
 
@@ -177,3 +178,37 @@ def _warn_shadowed(tree: Tree, report: Report) -> None:
                 report.warning(transition.at, "transition-shadowed", message)
             elif transition.cond is None and (not transition.events or "*" in transition.events):
                 seen = transition
+
+
+def variables(document: doc.Document, tree: Tree) -> set[str]:
+    """Names that code may declare besides `<data>`: every word of a script, the variables of foreach and
+    of locations. Generous: it is for a warning about names that are certainly unknown."""
+    found: set[str] = set()
+    for script in document.scripts:
+        found |= set(_WORD.findall(script.code.text))
+    for state in tree.states:
+        blocks = [*state.onentry, *state.onexit, *(transition.body for transition in state.transitions)]
+        blocks += [invoke.finalize or () for invoke in state.invokes]
+        if state.initial is not None:
+            blocks.append(state.initial.body)
+        for block in blocks:
+            _declared(block, found)
+    return found
+
+
+def _declared(block: tuple[doc.Statement, ...], found: set[str]) -> None:
+    for statement in block:
+        match statement:
+            case doc.Script():
+                found |= set(_WORD.findall(statement.code.text))
+            case doc.Assign():
+                found |= set(_WORD.findall(statement.location.text))
+            case doc.Foreach():
+                found |= {
+                    statement.item.text.strip(),
+                    statement.index.text.strip() if statement.index else "",
+                }
+                _declared(statement.body, found)
+            case doc.If():
+                for branch in statement.branches:
+                    _declared(branch.body, found)

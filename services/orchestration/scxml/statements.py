@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from services.orchestration.scxml import document as doc
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from services.orchestration.scxml.writer import Writer
 
 
+_BARE_WORDS = re.compile(r"^([A-Za-z_]\w*)(?:[./\- ][\w.]+)*$")
+_GLOBALS = frozenset(("true", "false", "null", "undefined", "NaN", "Infinity", "Math", "Date", "JSON", "this", "new",
+                      "typeof", "void", "globalThis"))  # fmt: skip
+
+
 class StatementWriter:
     """Writes statements; collects setters and positions that the whole machine shares."""
 
@@ -29,6 +35,8 @@ class StatementWriter:
         self.data = data
         """Ids of all `<data>`: variables that exist before anything runs."""
         self.positions: list[list[object]] = [[0, 0, ""]]
+        self.variables: set[str] = set()
+        """Words of all scripts and the variables of foreach: what else may be declared."""
         self.setters: list[tuple[str, str, Position]] = []
         self.asks = False
         """Whether any send may address another session, whose existence only the host knows."""
@@ -234,9 +242,19 @@ class StatementWriter:
         )
 
     def _attributes(self, exprs: dict[str, doc.Code], words: dict[str, str]) -> str:
+        for name, code in exprs.items():
+            self._warn_of_bare_words(name, code)
         members = [f"{literal(name)}: {self.expression(code)}" for name, code in exprs.items()]
         members += [f"{literal(name)}: {literal(value)}" for name, value in words.items()]
         return f"{{ {', '.join(members)} }}" if members else "{}"
+
+    def _warn_of_bare_words(self, name: str, code: doc.Code) -> None:
+        """`queue="VQ_Sales"` is a variable, and nearly always meant to be a text."""
+        text = code.text.strip()
+        found = _BARE_WORDS.match(text)
+        if found and found.group(1) not in self.data | self.variables | SYSTEM_VARIABLES | _GLOBALS:
+            message = f"no variable {found.group(1)!r} is declared; a text needs quotes: {name}=\"'{text}'\""
+            self.report.warning(code.at, "bare-word", message)
 
     def _child(self, child: doc.ExtensionChild) -> str:
         inner = ", ".join(self._child(item) for item in child.children)

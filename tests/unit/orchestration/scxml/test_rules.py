@@ -203,3 +203,25 @@ def test_a_warning_names_its_rule_and_position(rule: str, text: str) -> None:
 
 def test_a_clean_document_has_no_warnings() -> None:
     assert warnings('<state id="s"><transition event="e" target="t"/></state><final id="t"/>') == []
+
+
+def test_errors_of_an_inline_document_are_known_beforehand() -> None:
+    child = '<scxml xmlns="http://www.w3.org/2005/07/scxml" version="1.0">\n<state id="a"><transition target="b"/></state></scxml>'
+    found = warnings(f"<state id='s'><invoke><content>{child}</content></invoke></state>")
+    assert [(item.rule, item.line, item.column) for item in found] == [("invoked-document", 3, 15)]
+    assert "target-unknown" in found[0].message
+
+
+@pytest.mark.parametrize(
+    ("attribute", "warned"),
+    [("VQ_Sales", True), ("music/on_hold", True), ("'VQ_Sales'", False), ("known", False), ("made", False),
+     ("item.name", False), ("_event.data.queue", False), ("a + b", False), ("null", False), ("5", False)],
+)  # fmt: skip
+def test_a_text_without_quotes_is_noticed(attribute: str, warned: bool) -> None:
+    head = OPEN.replace(">", f" {QUEUE}>")
+    found = warnings(
+        "<datamodel><data id='known'/></datamodel><script>var made = 1;</script><state id='s'><onentry>"
+        f'<foreach array="[1]" item="item"><queue:submit queue="{attribute}"/></foreach></onentry></state>',
+        head,
+    )
+    assert [item.rule for item in found] == (["bare-word"] if warned else [])
