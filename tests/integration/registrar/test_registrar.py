@@ -24,6 +24,7 @@ from mesh.identifiers import AGENT_SLOTS
 from mesh.log import RedisRequestLog
 from tests.integration.config.conftest import Client, extension
 from tests.integration.nodes import NodeProcess
+from tests.integration.servers import RedisServer
 
 HOME, DESK = "sip:1001@10.0.0.1:5060", "sip:1001@10.0.0.2:5060"
 
@@ -95,26 +96,37 @@ async def phones(client: Client, tenant: str) -> str:
     return tenant
 
 
-@pytest.fixture
-async def reports(redis_client: redis.asyncio.Redis, phones: str) -> AsyncIterator[Reports]:
+@contextlib.asynccontextmanager
+async def followed(url: str, tenant: str) -> AsyncIterator[Reports]:
     """Follows the log of every slot."""
-    log = RedisRequestLog(redis_client)
+    connection = redis.asyncio.Redis.from_url(url)
+    log = RedisRequestLog(connection)
     await log.start()
     reader = log.reader()
     for slot in range(AGENT_SLOTS):
         reader.add(slot, "0")
-    found = Reports(phones)
+    found = Reports(tenant)
 
     async def read() -> None:
         async for batch in reader:
-            found.inputs.extend(i for i in batch.inputs if i.tenant == phones)
+            found.inputs.extend(i for i in batch.inputs if i.tenant == tenant)
 
     task = asyncio.create_task(read())
-    yield found
-    await reader.close()
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    await log.stop()
+    try:
+        yield found
+    finally:
+        await reader.close()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await log.stop()
+        await connection.aclose()
+
+
+@pytest.fixture
+async def reports(redis_server: RedisServer, phones: str) -> AsyncIterator[Reports]:
+    """What is told of the tenant in the shared Redis."""
+    async with followed(redis_server.url, phones) as found:
+        yield found
 
 
 async def in_config(client: Client, tenant: str, dn: str) -> list[str]:
@@ -263,3 +275,28 @@ async def test_a_device_goes_out_at_its_own_time_after_a_restart(
         assert await reports.until("1001", 2) == [(True, "register"), (False, "unregister")]
     ids = [entry.input_id for entry in reports.inputs]
     assert len(ids) == len(set(ids)) == 4
+
+
+async def test_registering_goes_on_without_redis_and_reports_follow(
+    start_registrar: Callable[..., NodeProcess],
+    own_redis: Callable[..., RedisServer],
+    phones: str,
+    client: Client,
+) -> None:
+    server = own_redis()
+    node = start_registrar(REDIS=server.url)
+    async with proxy_at(node, phones) as proxy:
+        await proxy.register("1001", 1, (HOME, 600))
+        async with followed(server.url, phones) as before:
+            await before.until("1001", 1)
+        server.kill()
+        assert await proxy.register("1002", 1, (HOME, 600)) == {HOME: 600}
+        assert await proxy.register("1001", 2, wildcard=True) == {}
+        assert await in_config(client, phones, "1002") == [HOME]
+        # It comes back empty: the fences are raised again and what was not reported is.
+        server.start()
+        async with followed(server.url, phones) as after:
+            assert await after.until("1002", 1, 30) == [(True, "register")]
+            assert await after.until("1001", 1, 30) == [(False, "unregister")]
+            await proxy.register("1003", 1, (HOME, 600))
+            assert await after.until("1003", 1, 30) == [(True, "register")]
