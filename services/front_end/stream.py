@@ -73,7 +73,12 @@ def _message(item: Batch, at: dict[Place, str], wanted: Filter, client: str) -> 
         text = "events after this cursor are no longer kept; subscribe afresh and read the present state"
         raise DomainError(Reason.REASON_CURSOR_EXPIRED, text)
     at[family, batch.slot] = batch.cursor
-    events = [for_client(envelope, client) for envelope in batch.events if wanted.passes(envelope)]
+    events = [
+        for_client(envelope, client)
+        for envelope in batch.events
+        # Agent State puts copies of call events into agents' streams, for their order there; clients get the originals.
+        if not (family is Family.AGENT and envelope.call_thread_id) and wanted.passes(envelope)
+    ]
     return SubscribeResponse(events=events, cursor=encode(at) if events else "")
 
 
