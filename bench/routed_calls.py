@@ -14,8 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench.harness import Invalid, Result, cpu_seconds, sipp_uac
-from tests.e2e.platform import Desk, Platform, sipp_phones
-from tests.e2e.test_routed_calls import no_after_call_work
+from tests.e2e.platform import Desk, Platform, after_call_work, sipp_phones
 
 AGENTS = [str(number) for number in range(1001, 1011)]
 RATES = (5, 10, 15, 20, 30)
@@ -38,7 +37,7 @@ async def _run() -> list[Result]:
 
 async def _sign_in(platform: Platform) -> None:
     async with platform.edge() as channel:
-        await no_after_call_work(platform, channel, "t1")
+        await after_call_work(platform, channel, "t1", AGENTS, 0)
         for dn in AGENTS:
             desk = Desk(platform, channel, "t1", dn)
             await desk.login()

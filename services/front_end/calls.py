@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import grpc
+from voice.mesh.v1.node_pb2 import NodeState
 from voice.sip_cluster.v1.sip_node_service_pb2 import ExecuteRequest, ExecuteResponse
 from voice.tlib.v1.event_pb2 import Event
 from voice.tlib.v1.request_pb2 import MakeCallRequest, Request
+from voicecore.hash import rendezvous_order
 
 from mesh.discovery import Directory, OwnerClient, OwnerUnknown, to_node
 from mesh.errors import DomainError, Reason, from_rpc_error, reason_of
@@ -27,16 +27,10 @@ _NOT_TAKEN = frozenset({Reason.REASON_DRAINING, Reason.REASON_NOT_OWNER, Reason.
 class Calls:
     """Sends T-Library requests to SIP nodes."""
 
-    def __init__(
-        self,
-        directory: Directory,
-        stub: SipNodeServiceAsyncStub,
-        chance: Callable[[], float] = random.random,
-    ) -> None:
+    def __init__(self, directory: Directory, stub: SipNodeServiceAsyncStub) -> None:
         self._directory = directory
         self._owners = OwnerClient(directory)
         self._stub = stub
-        self._chance = chance
 
     async def on_call(self, request: Request, tenant: str, conn_id: int, timeout_s: float) -> Event:
         """A request about a call that exists. Raises DomainError."""
@@ -59,14 +53,9 @@ class Calls:
         """A new call on a node with free capacity. Raises DomainError; once an INVITE may have left, it is not retried."""
         message = ExecuteRequest(tenant=body.tenant, request=request)
         refusal: DomainError | None = None
-        tried: set[str] = set()
-        for _ in range(NEW_CALL_TRIES):
-            node = self._directory.choose(self._chance(), tenant=body.tenant)
-            if node is None or node.incarnation in tried:
-                continue
-            tried.add(node.incarnation)
+        for incarnation in self._candidates(body)[:NEW_CALL_TRIES]:
             try:
-                answer = await self._stub.Execute(message, timeout=timeout_s, metadata=to_node(node))
+                answer = await self._stub.Execute(message, timeout=timeout_s, metadata=to_node(incarnation))
             except grpc.aio.AioRpcError as error:
                 refusal = from_rpc_error(error, "sip_cluster")
                 if reason_of(error) not in _NOT_TAKEN:
@@ -76,3 +65,18 @@ class Calls:
         raise refusal or DomainError(
             Reason.REASON_DEPENDENCY_UNAVAILABLE, "no SIP node takes new calls", dependency="sip_cluster"
         )
+
+    def _candidates(self, body: MakeCallRequest) -> list[str]:
+        """Nodes with room, in an order that the request's id decides: sent again, it meets the node that has it."""
+        nodes = [
+            node
+            for node in self._directory.nodes()
+            if node.state == NodeState.NODE_STATE_SERVING
+            and node.load < node.capacity
+            and (not node.tenants or body.tenant in node.tenants)
+        ]
+        weights = [1.0 if node.load < 0.8 * node.capacity else 0.25 for node in nodes]
+        names = [node.incarnation for node in nodes]
+        return [
+            names[index] for index in rendezvous_order(f"{body.tenant}/{body.request_id}", names, weights)
+        ]

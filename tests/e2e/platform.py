@@ -13,6 +13,9 @@ from typing import Any, Self
 
 import grpc
 import grpc.aio
+from voice.config.v1.config_service_pb2 import GetObjectRequest, UpdateObjectRequest
+from voice.config.v1.config_service_pb2_grpc import ConfigServiceStub
+from voice.config.v1.object_pb2 import ObjectType
 from voice.tlib.v1.agent_control_service_pb2_grpc import AgentControlServiceStub
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
 from voice.tlib.v1.event_pb2 import Event
@@ -255,3 +258,17 @@ def sipp_calls(
     return subprocess.Popen(
         command, cwd=tempfile.gettempdir(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
+
+
+async def after_call_work(
+    platform: Platform, channel: grpc.aio.Channel, tenant: str, numbers: Sequence[str], seconds: int
+) -> None:
+    """Sets the after-call work of the agents on these numbers."""
+    stub, metadata = ConfigServiceStub(channel), platform.bearer(tenant)
+    for number in numbers:
+        get = GetObjectRequest(tenant=tenant, type=ObjectType.OBJECT_TYPE_AGENT_LOGIN, number=f"A{number}")
+        found = (await stub.GetObject(get, timeout=WAIT_S, metadata=metadata)).object
+        if found.agent_login.wrapup_s != seconds:
+            found.agent_login.wrapup_s = seconds
+            update = UpdateObjectRequest(tenant=tenant, object=found)
+            await stub.UpdateObject(update, timeout=WAIT_S, metadata=metadata)

@@ -72,24 +72,24 @@ async def test_login_conflicts_have_their_numbers(platform: Platform) -> None:
 
 @pytest.mark.feature("AS-06", "CS-05")
 async def test_a_call_makes_the_agent_busy_then_after_call_work_then_ready(platform: Platform) -> None:
-    phone, caller = platform.phone("1014", host=14), platform.caller(host=14)
-    assert (await phone.register(password("1014", "t1"))).status == 200
-    async with platform.edge() as channel, events_of(platform, channel, dns=["1014"]) as events:
-        desk = Desk(platform, channel, "t1", "1014")
+    phone, caller = platform.phone("1010", host=14), platform.caller(host=14)
+    assert (await phone.register(password("1010", "t1"))).status == 200
+    async with platform.edge() as channel, events_of(platform, channel, dns=["1010"]) as events:
+        desk = Desk(platform, channel, "t1", "1010")
         await desk.login()
         await desk.ready()
-        leg = caller.call("1014")
+        leg = caller.call("8000")
         await leg.until(leg.established, 10)
-        await events.first("ESTABLISHED", agent_id="A1014")
+        await events.first("ESTABLISHED", agent_id="A1010")
         await caller.hang_up(leg)
         work = await events.first(
             "AGENT_NOT_READY", agent_work_mode=AgentWorkMode.AGENT_WORK_MODE_AFTER_CALL_WORK
         )
         await events.until(lambda seen: sum("READY" in n and "NOT" not in n for n in events.names()) == 2, 15)
-        ready = [e for e in events.seen if e.event.agent_id == "A1014"][-1]
+        ready = [e for e in events.seen if e.event.agent_id == "A1010"][-1]
         assert 4.5 <= (ready.time_us - work.time_us) / 1e6 <= 7
         await desk.logout()
-    await phone.register(password("1014", "t1"), expires=0)
+    await phone.register(password("1010", "t1"), expires=0)
     phone.close()
     caller.close()
 

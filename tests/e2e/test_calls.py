@@ -168,7 +168,7 @@ async def test_equal_numbers_of_three_tenants_ring_their_own_phones(platform: Pl
 async def test_a_trunk_sees_the_name_of_the_proxies_and_no_node(platform: Platform, phone: Phone) -> None:
     """A call out: the INVITE that reaches the trunk's peer names the cluster of proxies, no node address."""
     peer = Phone("pstn", platform.ip(201, 1), "pstn.example", platform.proxy)
-    leg = phone.call("914155550199")
+    leg = phone.call("94155550199")
     await leg.until(leg.established, 10)
     invite = next(iter(peer.legs.values())).invite
     text = invite.to_bytes().decode()

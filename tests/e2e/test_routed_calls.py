@@ -11,12 +11,18 @@ import httpx
 import pytest
 from voice.call_state.v1.call_state_service_pb2 import GetThreadRequest
 from voice.call_state.v1.call_state_service_pb2_grpc import CallStateServiceStub
-from voice.config.v1.config_service_pb2 import GetObjectRequest, UpdateObjectRequest
-from voice.config.v1.config_service_pb2_grpc import ConfigServiceStub
-from voice.config.v1.object_pb2 import ObjectType
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
 
-from tests.e2e.platform import Desk, Events, Platform, events_of, name_of, sipp_calls, sipp_phones
+from tests.e2e.platform import (
+    Desk,
+    Events,
+    Platform,
+    after_call_work,
+    events_of,
+    name_of,
+    sipp_calls,
+    sipp_phones,
+)
 
 TENANTS = ("t1", "t2", "t3")
 AGENTS = [str(number) for number in range(1001, 1011)]
@@ -37,7 +43,7 @@ async def test_300_routed_calls_of_three_tenants_over_three_nodes(platform: Plat
         phones = stack.enter_context(ExitStack())
         events: dict[str, Events] = {}
         for tenant in TENANTS:
-            await no_after_call_work(platform, channel, tenant)
+            await after_call_work(platform, channel, tenant, AGENTS, 0)
             await asyncio.to_thread(phones.enter_context, sipp_phones(platform, tenant, AGENTS))
             for dn in AGENTS:
                 desk = Desk(platform, channel, tenant, dn)
@@ -63,6 +69,7 @@ async def test_300_routed_calls_of_three_tenants_over_three_nodes(platform: Plat
         for tenant in TENANTS:
             for dn in AGENTS:
                 await Desk(platform, channel, tenant, dn).logout()
+            await after_call_work(platform, channel, tenant, AGENTS, 5)
 
 
 def _count(seen: list[EventEnvelope], name: str) -> int:
@@ -112,19 +119,6 @@ async def _call_state_saw_the_same(
         answer = await stub.GetThread(request, timeout=5, metadata=platform.bearer(tenant))
         assert answer.thread.last_seq == thread[-1].seq
         assert list(answer.thread.anomalies) == []
-
-
-async def no_after_call_work(platform: Platform, channel: grpc.aio.Channel, tenant: str) -> None:
-    """Agents take the next call at once."""
-    stub = ConfigServiceStub(channel)
-    metadata = platform.bearer(tenant)
-    for dn in AGENTS:
-        get = GetObjectRequest(tenant=tenant, type=ObjectType.OBJECT_TYPE_AGENT_LOGIN, number=f"A{dn}")
-        found = (await stub.GetObject(get, timeout=5, metadata=metadata)).object
-        if found.agent_login.wrapup_s:
-            found.agent_login.wrapup_s = 0
-            update = UpdateObjectRequest(tenant=tenant, object=found)
-            await stub.UpdateObject(update, timeout=5, metadata=metadata)
 
 
 async def _new_dialogs(platform: Platform) -> Counter[str]:
