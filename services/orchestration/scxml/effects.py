@@ -184,7 +184,6 @@ class StepResult:
     """When set, nothing has happened yet: the step is replayed once the answer is there."""
     failure: Failure | None = None
     trace: list[Taken] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +267,6 @@ def result_to_json(result: StepResult) -> dict[str, Json]:
         "query": _members(result.query) if result.query else None,
         "failure": _members(result.failure) if result.failure else None,
         "trace": [_members(taken) for taken in result.trace],
-        "warnings": result.warnings,
     }
 
 
@@ -282,5 +280,4 @@ def result_from_json(value: dict[str, Json]) -> StepResult:
         query=Query(**{**query, "arguments": tuple(query["arguments"])}) if query else None,
         failure=Failure(**failure) if failure else None,
         trace=[Taken(**{**taken, "targets": tuple(taken["targets"])}) for taken in value["trace"]],
-        warnings=value["warnings"],
     )

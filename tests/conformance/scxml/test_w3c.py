@@ -19,7 +19,7 @@ def test_w3c(case: suite.Case) -> None:
     assert outcome.passed, f"{case.text}\n{outcome.detail}"
 
 
-@pytest.mark.feature("OR-18")
+@pytest.mark.feature("OR-22")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.id}-{case.profile}")
 def test_w3c_with_a_hand_over_after_every_step(case: suite.Case) -> None:
     outcome = suite.run(case, suite.HandOverHost)
