@@ -136,7 +136,7 @@ class Claims:
             return
         self.records[name] = record
         draining = record.state == NodeState.NODE_STATE_DRAINING
-        peer = Peer(name, kv.lease, draining)
+        peer = Peer(name, kv.lease, takes=record.takes_slots and not draining)
         if self.view.peers.get(name) != peer:
             self.view.peers[name] = peer
 

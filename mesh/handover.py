@@ -16,7 +16,8 @@ class Peer:
     incarnation: str
     lease: int
     """Lease its record is under; a claim handed to it is put under the same."""
-    draining: bool = False
+    takes: bool = True
+    """Whether it may be given slots: it has started to take part, and is not draining."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def decide(
     """
     if me not in view.peers:
         return []  # my record is not there (any more): whatever I would claim, I could lose at once
-    able = {name: peer for name, peer in view.peers.items() if not peer.draining}
+    able = {name: peer for name, peer in view.peers.items() if peer.takes}
     wanted = _wanted(view, keys, able)
     effects: list[Effect] = []
     free = tuple(slot for slot in keys if slot not in view.claims and wanted.get(slot) == me)

@@ -83,8 +83,9 @@ class Membership:
         load: int | None = None,
         state: NodeState.ValueType | None = None,
         capacity: int | None = None,
+        takes_slots: bool | None = None,
     ) -> None:
-        """Changes the record. Load is written at most once a second, a change of state or capacity at once.
+        """Changes the record. Load is written at most once a second, any other change at once.
 
         SERVING and NOT_READY never undo a drain.
         """
@@ -93,6 +94,8 @@ class Membership:
             record.state, self._urgent = state, True
         if capacity is not None and record.capacity != capacity:
             record.capacity, self._urgent = capacity, True
+        if takes_slots is not None and record.takes_slots != takes_slots:
+            record.takes_slots, self._urgent = takes_slots, True
         if load is not None:
             record.load = load
         self._wake.set()

@@ -152,7 +152,8 @@ class Slots:
     # -- its life --------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Begins to take part (after `Membership.join`)."""
+        """Begins to take part (after `Membership.join`): from now on others hand over to this node."""
+        self._membership.announce(takes_slots=True)
         self._watch = self._membership.etcd.watch(self._claims.prefix)
         self._tasks = [
             steady(f"{self.family} watch", self._follow),
@@ -223,7 +224,8 @@ class Slots:
             self._holdings.lost(slot)
         for slot, epoch in mine.items():
             self._holdings.claimed(slot, epoch)
-        here = me in view.peers and view.peers[me].lease == lease != 0
+        mine_now = view.peers.get(me)
+        here = mine_now is not None and mine_now.takes and mine_now.lease == lease != 0
         if here and self._joined_at is None:
             self._joined_at = time.monotonic()
         self._changed()
@@ -323,7 +325,7 @@ class Slots:
 
     def _heirs(self) -> bool:
         me = self._membership.incarnation
-        return any(not peer.draining for name, peer in self._claims.view.peers.items() if name != me)
+        return any(peer.takes for name, peer in self._claims.view.peers.items() if name != me)
 
     def _not_owner(self, slot: SlotKey) -> NotOwner:
         claim = self._claims.view.claims.get(slot)

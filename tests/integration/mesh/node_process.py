@@ -1,7 +1,8 @@
 """A node in a process of its own, for tests that kill and pause it.
 
 Owns slots of a small service, keeps a counter per slot in Redis by fenced writes, and writes a line of JSON to
-standard output for whatever happens, with CLOCK_BOOTTIME. Commands on standard input: `drain`, `write <slot>`.
+standard output for whatever happens, with CLOCK_BOOTTIME. Commands on standard input: `drain`, `block`, `owned`,
+`write <epoch>` (to slot 0).
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Node:
 
     async def write(self, slot: SlotKey, epoch: int) -> None:
         """What a service does before an effect past its deadline: a fenced write, then the effect."""
-        good = self.membership.lease.good()
+        good, sent = self.membership.lease.good(), boottime_ns()
         try:
             await self.store.write(slot, epoch, [put("counter", boottime_ns())], timeout=2)
         except StaleEpoch as refused:
@@ -53,7 +54,7 @@ class Node:
         except StoreUnavailable:
             say("unavailable", slot=slot, epoch=epoch)
         else:
-            say("wrote", slot=slot, epoch=epoch, lease_good=good)
+            say("wrote", slot=slot, epoch=epoch, lease_good=good, sent=sent)
 
     async def keep_writing(self) -> None:
         """Writes to slot 0 while it is owned, with the epoch it was known by before each pause."""
@@ -97,6 +98,8 @@ async def main(etcd: str, redis_url: str, region: str, incarnation: str, count: 
             while boottime_ns() < deadline:
                 pass
             say("unblocked")
+        elif line.startswith("write "):  # as a task would that still believes in this epoch
+            await node.write(0, int(line.removeprefix("write ")))
         elif line == "owned":
             say("owned", slots=sorted(node.slots.owned, key=int), good=node.membership.lease.good())
     writing.cancel()

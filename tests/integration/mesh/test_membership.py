@@ -200,6 +200,20 @@ async def test_named_slots_grow_and_are_shared(etcd: Etcd, region: str) -> None:
     await one.stop()
 
 
+async def test_nothing_is_handed_to_a_node_that_cannot_acquire_yet(etcd: Etcd, region: str) -> None:
+    one = Node(Membership(etcd, region, _record("tenant-0.00000001")), keys=["t1", "t2"])
+    starting = Node(Membership(etcd, region, _record("tenant-1.00000002")), keys=["t1", "t2"])
+    await one.start()
+    await one.slots.wait_complete(5)
+    await starting.membership.join()
+    await asyncio.sleep(0.2)  # nothing is to happen
+    assert len(one.slots.owned) == 2
+    await starting.slots.start()
+    await _until(lambda: len(starting.slots.owned) == 1 == len(one.slots.owned))
+    await starting.stop()
+    await one.stop()
+
+
 async def test_what_is_not_owned_says_who_owns_it(etcd: Etcd, region: str) -> None:
     one = Node(Membership(etcd, region, _record("tenant-0.00000001")), keys=["t1"])
     other = Node(Membership(etcd, region, _record("tenant-1.00000002")), keys=["t1"])

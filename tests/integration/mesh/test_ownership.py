@@ -268,11 +268,15 @@ async def test_a_node_stopped_past_its_lease_can_do_nothing(cluster: Cluster) ->
     woken = boottime_ns()
     paused.signal(signal.SIGCONT)
     await until(lambda: bool(paused.of("released", slot=0, reason="lost")), 5)
-    late = [event for event in paused.of("wrote", slot=0) if woken < event["at"]]
-    assert all(event["epoch"] > taken["epoch"] for event in late), "no write of the old epoch took place"
-    assert not [event for event in paused.of("stale") if event["lease_good"]], "its deadline had passed"
     [lost] = paused.of("released", slot=0, reason="lost")
+    late = [event for event in paused.of("wrote", slot=0) if woken < event["sent"]]
+    assert all(event["epoch"] > taken["epoch"] for event in late), "no write of the old epoch took place"
+    early = [event for event in paused.of("stale") if event["at"] < lost["at"]]
+    assert not [event for event in early if event["lease_good"]], "its deadline had passed"
     assert lost["epoch"] < taken["epoch"]
+    paused.tell(f"write {lost['epoch']}")
+    await until(lambda: bool(paused.of("stale", slot=0, epoch=lost["epoch"])), 5)
+    assert paused.of("stale", slot=0)[-1]["fence"] >= taken["epoch"]
     await until(cluster.even(paused.incarnation, heir.incarnation), 10, cluster.describe)
     assert_one_owner_at_a_time(cluster)
 

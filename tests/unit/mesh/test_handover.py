@@ -50,12 +50,18 @@ def test_a_joiner_is_given_its_share() -> None:
     assert decide(view, "b", range(6), [], settled=True) == []
 
 
+def test_a_node_that_does_not_take_part_yet_is_given_nothing() -> None:
+    starting = Peer("b", 2, takes=False)
+    assert decide(_view([A, starting], ALL_A), "a", range(6), range(6), settled=True) == []
+    assert decide(_view([starting]), "b", range(6), [], settled=True) == []
+
+
 def test_what_is_not_served_is_not_given_away() -> None:
     assert decide(_view([A, B], ALL_A), "a", range(6), [], settled=True) == []
 
 
 def test_a_draining_node_gives_everything_away_and_takes_nothing() -> None:
-    leaving = Peer("a", 1, draining=True)
+    leaving = Peer("a", 1, takes=False)
     claims: dict[Slot, Claim] = {slot: ALL_A[slot] for slot in range(4)}
     effects = decide(_view([leaving, B, C], claims), "a", range(6), range(4), settled=True)
     gives = [effect for effect in effects if isinstance(effect, Give)]
@@ -64,7 +70,7 @@ def test_a_draining_node_gives_everything_away_and_takes_nothing() -> None:
 
 
 def test_a_draining_node_without_heirs_keeps_what_it_has() -> None:
-    leaving = [Peer("a", 1, draining=True), Peer("b", 2, draining=True)]
+    leaving = [Peer("a", 1, takes=False), Peer("b", 2, takes=False)]
     assert decide(_view(leaving, ALL_A), "a", range(6), range(6), settled=True) == []
 
 
@@ -105,7 +111,7 @@ class World:
     def drain(self, name: str) -> None:
         if name in self.truth.peers:
             self.truth.revision += 1
-            self.truth.peers[name] = Peer(name, self.truth.peers[name].lease, draining=True)
+            self.truth.peers[name] = Peer(name, self.truth.peers[name].lease, takes=False)
 
     def die(self, name: str) -> None:
         if self.truth.peers.pop(name, None):
@@ -186,7 +192,7 @@ def test_any_schedule_comes_to_rest_even_and_complete(
                 getattr(world, what)(known)
     world.join("last.0")
     world.quiet()
-    able = [peer.incarnation for peer in world.truth.peers.values() if not peer.draining]
+    able = [peer.incarnation for peer in world.truth.peers.values() if peer.takes]
     loads = [sum(claim.node == name for claim in world.truth.claims.values()) for name in able]
     assert sum(loads) == slots
     assert max(loads) - min(loads) <= 1

@@ -207,6 +207,11 @@ class NodeRecord(betterproto2.Message):
     SHA-256 of the node's effective configuration file, hex.
     """
 
+    takes_slots: "bool" = betterproto2.field(14, betterproto2.TYPE_BOOL)
+    """
+    Whether the node takes part in the ownership of its service's slots: false until it can acquire them.
+    """
+
 
 default_message_pool.register_message("voice.mesh.v1", "NodeRecord", NodeRecord)
 

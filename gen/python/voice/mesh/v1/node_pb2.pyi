@@ -66,6 +66,7 @@ class NodeRecord(_message.Message):
     TENANTS_FIELD_NUMBER: _builtins.int
     RECORD_FORMAT_FIELD_NUMBER: _builtins.int
     CONFIG_SHA256_FIELD_NUMBER: _builtins.int
+    TAKES_SLOTS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Node id, stable over restarts: "sip_cluster-0"."""
     incarnation: _builtins.str
@@ -90,6 +91,8 @@ class NodeRecord(_message.Message):
     """Highest stored-record format the node can read (rolling upgrades, see voice.record.v1)."""
     config_sha256: _builtins.str
     """SHA-256 of the node's effective configuration file, hex."""
+    takes_slots: _builtins.bool
+    """Whether the node takes part in the ownership of its service's slots: false until it can acquire them."""
     @_builtins.property
     def tenants(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Tenants the node is dedicated to; empty means all."""
@@ -110,10 +113,11 @@ class NodeRecord(_message.Message):
         tenants: _abc.Iterable[_builtins.str] | None = ...,
         record_format: _builtins.int = ...,
         config_sha256: _builtins.str = ...,
+        takes_slots: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capacity", b"capacity", "config_sha256", b"config_sha256", "incarnation", b"incarnation", "load", b"load", "node", b"node", "record_format", b"record_format", "service", b"service", "sip_address", b"sip_address", "state", b"state", "tenants", b"tenants", "version", b"version", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capacity", b"capacity", "config_sha256", b"config_sha256", "incarnation", b"incarnation", "load", b"load", "node", b"node", "record_format", b"record_format", "service", b"service", "sip_address", b"sip_address", "state", b"state", "takes_slots", b"takes_slots", "tenants", b"tenants", "version", b"version", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
