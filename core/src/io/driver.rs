@@ -39,6 +39,7 @@ struct Shared<E> {
     stop: AtomicBool,
     sent: AtomicU64,
     send_errors: AtomicU64,
+    panics: AtomicU64,
 }
 
 pub struct Driver<E: Engine> {
@@ -62,6 +63,7 @@ impl<E: Engine> Driver<E> {
             stop: AtomicBool::new(false),
             sent: AtomicU64::new(0),
             send_errors: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
         };
         shared.poll.add(shared.wake.fd(), WAKE)?;
         Ok(Self { shared: Arc::new(shared), thread: Mutex::new(None) })
@@ -153,6 +155,7 @@ impl<E: Engine> Driver<E> {
         [
             ("sent", self.shared.sent.load(Ordering::Relaxed)),
             ("send_errors", self.shared.send_errors.load(Ordering::Relaxed)),
+            ("panics", self.shared.panics.load(Ordering::Relaxed)),
             ("held", held),
             ("held_dropped", dropped),
             ("held_now", waiting),
@@ -192,7 +195,18 @@ impl<E: Engine> Shared<E> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The thread. A panic is a bug; it must not take the sockets of every other call with it, so it is counted and the
+    /// loop starts again (the runtime has printed it).
     fn run(&self) {
+        while !self.stop.load(Ordering::Acquire) {
+            let turn = std::panic::AssertUnwindSafe(|| self.serve());
+            if std::panic::catch_unwind(turn).is_err() {
+                self.panics.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn serve(&self) {
         let mut inbox = Inbox::new();
         let mut ready: Vec<Ready> = Vec::with_capacity(16);
         let mut output = Output::default();

@@ -48,7 +48,9 @@ fn line(buf: &[u8], at: usize, rule: &'static str) -> Result<(usize, usize)> {
         Some(i) if window[i] == b'\r' && i + 1 == window.len() && window.len() <= MAX_LINE_LENGTH => {
             Err(ParseError::new(buf.len(), rule))
         }
-        Some(i) if i + 1 == window.len() => Err(ParseError::new(at + MAX_LINE_LENGTH, "line-length")),
+        Some(i) if window[i] == b'\r' && i + 1 == window.len() => {
+            Err(ParseError::new(at + MAX_LINE_LENGTH, "line-length"))
+        }
         Some(i) => Err(ParseError::new(at + i, "line-end")),
         None if window.len() > MAX_LINE_LENGTH => Err(ParseError::new(at + MAX_LINE_LENGTH, "line-length")),
         None => Err(ParseError::new(buf.len(), rule)),

@@ -140,6 +140,9 @@ impl<'a> UriRef<'a> {
 
     /// RFC 3261 §19.1.4 for sip and sips; other schemes by text.
     pub fn equivalent(&self, other: &UriRef<'_>) -> bool {
+        if self.text == other.text {
+            return true;
+        }
         if !self.scheme.eq_ignore_ascii_case(other.scheme) {
             return false;
         }
