@@ -20,7 +20,7 @@ from mesh.local.identities import Identities
 from mesh.local.layout import Instance, Layout
 from mesh.local.ports import NetLock
 from mesh.local.process import Command, ManagedProcess
-from mesh.local.readiness import Readiness, answers
+from mesh.local.readiness import Readiness, answers, reaches
 from mesh.local.settings import LocalSettings
 
 POLL_S = 0.1
@@ -179,6 +179,8 @@ class LocalMesh:
         await self._spawn([commands.service(instance) for instance in instances])
         self._say(f"{len(self._processes)} processes started; waiting for {len(instances)} service instances")
         await self.wait_ready()
+        served = [service for service, count in self.layout.counts.items() if count]
+        await self._until(lambda: reaches(self.layout.edge_admin, served))
         await self._until(lambda: self._listening([self.layout.edge]))
         self._say(f"ready: edge {self.edge}, SIP {', '.join(self.sip_proxies) or 'none'}")
 
@@ -200,7 +202,8 @@ class LocalMesh:
                 while missing := await readiness.missing(self.instances()):
                     self._check_ends(ends)
                     if time.monotonic() >= tell_at:
-                        self._say(f"waiting for {_listed(missing)}")
+                        total = sum(len(instance.nodes) for instance in self.instances())
+                        self._say(f"{total - len(missing)} of {total} nodes ready; {_listed(missing)}")
                         tell_at = time.monotonic() + TELL_S
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
@@ -291,10 +294,12 @@ class LocalMesh:
         self._progress(elapsed + line)
 
 
-def _listed(missing: Mapping[str, str], most: int = 6) -> str:
-    """Nodes and what is missing of them, the first few by name."""
-    named = [f"{name} ({why})" for name, why in list(missing.items())[:most]]
-    return ", ".join(named) + (f" and {len(missing) - most} more" if len(missing) > most else "")
+def _listed(missing: Mapping[str, str]) -> str:
+    """Nodes by what is missing of them: "not ready: config-0, tenant-0; has not joined: registrar-0"."""
+    by_reason: dict[str, list[str]] = {}
+    for name, why in missing.items():
+        by_reason.setdefault(why, []).append(name)
+    return "; ".join(f"{why}: {', '.join(names)}" for why, names in by_reason.items())
 
 
 def _there(value: T | None) -> T:

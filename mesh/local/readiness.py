@@ -4,6 +4,8 @@ TLS."""
 from __future__ import annotations
 
 import asyncio
+import json
+import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -28,6 +30,28 @@ async def answers(address: str) -> bool:
     writer.close()
     await writer.wait_closed()
     return True
+
+
+async def reaches(admin: str, services: Iterable[str]) -> bool:
+    """Whether the Envoy with that admin interface has a healthy node of each service."""
+    try:
+        clusters = json.loads(await asyncio.to_thread(_get, f"http://{admin}/clusters?format=json"))
+    except OSError:
+        return False
+    healthy = {
+        cluster["name"]
+        for cluster in clusters["cluster_statuses"]
+        if any(
+            host["health_status"].get("eds_health_status", "HEALTHY") == "HEALTHY"
+            for host in cluster.get("host_statuses", [])
+        )
+    }
+    return healthy.issuperset(services)
+
+
+def _get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=CHECK_TIMEOUT_S) as answer:
+        return str(answer.read().decode())
 
 
 class Readiness:
