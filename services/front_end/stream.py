@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from typing import Any
 
+from voice.tlib.v1.envelope_pb2 import EventEnvelope
 from voice.tlib.v1.event_service_pb2 import SubscribeRequest, SubscribeResponse
 
 from mesh.errors import DomainError, Reason, invalid
@@ -40,46 +42,39 @@ async def follow(rq: Rq, request: SubscribeRequest, client: str) -> AsyncIterato
     for (family, slot), position in at.items():
         readers[family].add(slot, position)
     async with aclosing(_merged(readers)) as batches:
-        held = await _begin(batches, at) if request.cursor == "" else []
-        yield SubscribeResponse(cursor=encode(at) if request.cursor == "" else request.cursor)
-        for batch in held:
-            message = _message(batch, at, wanted, client)
-            if message.events:
-                yield message
+        if request.cursor == "":
+            yield await _begin(batches, at, wanted, client)
+        else:
+            yield SubscribeResponse(cursor=request.cursor)
         async for batch in batches:
-            message = _message(batch, at, wanted, client)
-            if message.events:
-                yield message
+            events = _events(batch, at, wanted, client)
+            if events:
+                yield SubscribeResponse(events=events, cursor=encode(at))
 
 
-async def _begin(batches: AsyncIterator[Batch], at: dict[Place, str]) -> list[Batch]:
-    """Waits until each slot is followed. "From now on" gets a position in each; what came meanwhile is given back."""
-    missing, held = set(at), []
-    async for family, batch in batches:
-        if batch.events:
-            held.append((family, batch))
-        elif (family, batch.slot) in missing:
-            at[family, batch.slot] = batch.cursor
-        if batch.caught_up:
-            missing.discard((family, batch.slot))
+async def _begin(
+    batches: AsyncIterator[Batch], at: dict[Place, str], wanted: Filter, client: str
+) -> SubscribeResponse:
+    """The first message of a subscription from now on: sent when each slot is followed, with what came meanwhile."""
+    missing, first = set(at), SubscribeResponse()
+    async for item in batches:
+        first.events.extend(_events(item, at, wanted, client))
+        if item[1].caught_up:
+            missing.discard((item[0], item[1].slot))
         if not missing:
             break
-    return held
+    first.cursor = encode(at)
+    return first
 
 
-def _message(item: Batch, at: dict[Place, str], wanted: Filter, client: str) -> SubscribeResponse:
+def _events(item: Batch, at: dict[Place, str], wanted: Filter, client: str) -> list[EventEnvelope]:
+    """What of a batch the client gets; the position moves on with it."""
     family, batch = item
     if batch.expired:
         text = "events after this cursor are no longer kept; subscribe afresh and read the present state"
         raise DomainError(Reason.REASON_CURSOR_EXPIRED, text)
     at[family, batch.slot] = batch.cursor
-    events = [
-        for_client(envelope, client)
-        for envelope in batch.events
-        # Agent State puts copies of call events into agents' streams, for their order there; clients get the originals.
-        if not (family is Family.AGENT and envelope.call_thread_id) and wanted.passes(envelope)
-    ]
-    return SubscribeResponse(events=events, cursor=encode(at) if events else "")
+    return [for_client(envelope, client) for envelope in batch.events if wanted.passes(envelope)]
 
 
 async def _merged(readers: dict[Family, SlotReader]) -> AsyncGenerator[Batch, None]:
@@ -91,6 +86,7 @@ async def _merged(readers: dict[Family, SlotReader]) -> AsyncGenerator[Batch, No
             await queue.put((family, batch))
 
     pumps = [asyncio.create_task(pump(family, reader)) for family, reader in readers.items()]
+    item: asyncio.Task[Batch] | None = None
     try:
         while True:
             item = asyncio.create_task(queue.get())
@@ -98,13 +94,13 @@ async def _merged(readers: dict[Family, SlotReader]) -> AsyncGenerator[Batch, No
             if item in done:
                 yield item.result()
                 continue
-            item.cancel()
             for pump_task in done:
                 pump_task.result()  # raises what ended the reader
             return
     finally:
-        for task in pumps:
+        tasks: list[asyncio.Task[Any]] = [*pumps, *([item] if item is not None else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         for reader in readers.values():
             await reader.close()

@@ -182,6 +182,11 @@ class Performer:
             self._with.log.error("session failed", session=call.session_id, why=str(error))
             shard.post(call.session_id, Broke(str(error)))
             return
+        except Exception as error:
+            # Whatever breaks here must not leave the call waiting for a step that never ends.
+            self._with.log.error("step failed", session=call.session_id, exc_info=error)
+            shard.post(call.session_id, Broke(f"{type(error).__name__}: {error}"))
+            return
         ladder("session", f"in {', '.join(result.configuration)}", call_thread_id=call.call_thread_id)
         shard.post(call.session_id, Stepped(result, snapshot))
 

@@ -8711,7 +8711,7 @@ class SubscribeResponse(betterproto2.Message):
 
     events: "list[EventEnvelope]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    Events in order; empty in the first message, which only tells the cursor.
+    Events in order. The first message comes when the subscription stands; it usually has none and only tells the cursor.
     """
 
     cursor: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)

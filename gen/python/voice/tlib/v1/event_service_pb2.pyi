@@ -82,7 +82,7 @@ class SubscribeResponse(_message.Message):
     """Resume after this message with this cursor: at most 8 KiB."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_envelope_pb2.EventEnvelope]:
-        """Events in order; empty in the first message, which only tells the cursor."""
+        """Events in order. The first message comes when the subscription stands; it usually has none and only tells the cursor."""
 
     def __init__(
         self,
