@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import queue
 import sys
 import threading
@@ -293,6 +294,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of `voicemesh-scxml`."""
+    if argv is None:
+        # Sessions in production live in UTC.
+        os.environ["TZ"] = "UTC"
+        time.tzset()
     arguments: Any = parser().parse_args(argv)
     try:
         code: int = arguments.do(arguments)

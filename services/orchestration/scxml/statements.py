@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from services.orchestration.scxml.writer import Writer
 
 
+_NEEDS_GLOBAL_SCOPE = re.compile(
+    r"\b(var|let|const|function|class|eval|this|arguments|return|await|yield|import)\b"
+)
+"""Words of a script that mean something else inside a function. Also found in texts: then it is evaluated."""
 _BARE_WORDS = re.compile(r"^([A-Za-z_]\w*)(?:[./\- ][\w.]+)*$")
 _GLOBALS = frozenset(("true", "false", "null", "undefined", "NaN", "Infinity", "Math", "Date", "JSON", "this", "new",
                       "typeof", "void", "globalThis"))  # fmt: skip
@@ -170,9 +174,11 @@ class StatementWriter:
         if problem:
             self._ill_formed(doc.Code("<script>", item.at), problem)
             self.out.line(f"$scxml.fail({literal(problem)});", item.at)
-        else:
+        elif _NEEDS_GLOBAL_SCOPE.search(item.code.text):
             # Declarations have to end up in the global scope (B.2), which a function cannot give them.
             self.out.line(f"$scxml.script({literal(item.code.text)});", item.at)
+        else:
+            self.out.line(f"{{{item.code.text}\n}}", item.at)
 
     def _if(self, item: doc.If) -> None:
         for number, branch in enumerate(item.branches):

@@ -190,3 +190,24 @@ def test_names_and_semicolons() -> None:
 def test_lexical_declarations_are_found_where_they_count() -> None:
     text = "let a = 1, b; const c = {d: 1}; class E {} function f() { let g; } { let h; } var i; // let j\n'let k'"
     assert checker().lexical(text) == {"a": "let", "b": "let", "c": "const", "E": "class"}
+
+
+def test_scripts_without_declarations_are_code_of_their_block() -> None:
+    text = compiled(
+        '<datamodel><data id="n" expr="0"/></datamodel><state id="s"><onentry><script>n++; if (n) { n = n + 1; } // done</script>'
+        "<script>var m = n;</script><script>n = this === globalThis ? m : -1;</script><log expr=\"n + ' ' + m\"/></onentry></state>"
+    )
+    assert "{n++; if (n) { n = n + 1; } // done\n" in text.javascript
+    assert '$scxml.script("var m = n;");' in text.javascript
+    assert logs(session(text).start(1.0)) == ["2 2"]
+
+
+def test_lines_of_a_script_map_to_lines_of_the_document() -> None:
+    document = compile_document(
+        scxml(
+            '<datamodel><data id="n"/></datamodel><state id="s"><onentry>\n<script>\n  n = 1;\n  n = 2;\n</script></onentry></state>'
+        )
+    )
+    at = dict(zip(document.javascript.splitlines(), sourcemap.decode(document.source_map), strict=False))
+    assert at["  n = 1;"] is not None
+    assert [at[line][1] for line in ("  n = 1;", "  n = 2;")] == [3, 4]  # type: ignore[index]
