@@ -65,7 +65,7 @@ async def test_all_events_are_in_their_threads_at_once_and_survive_a_restart(
     etcd_server: EtcdServer, redis_server: RedisServer, redis_client: redis.asyncio.Redis, region: str
 ) -> None:
     async with processes(etcd_server, redis_server, region) as nodes:
-        await asyncio.gather(nodes.start("redis_queue"), nodes.start("call_state", **SETTINGS))
+        await asyncio.gather(nodes.start("redis_queue"), nodes.start("call_state", 0, **SETTINGS))
         async with nodes.rq() as rq:
             stories = [Story(n).routed("1001", "7001") for n in range(100)]
             await publish(rq, *stories)
@@ -77,7 +77,7 @@ async def test_all_events_are_in_their_threads_at_once_and_survive_a_restart(
             await publish(rq, moved)
             before = await complete(nodes, "call_state-0", moved)
             await nodes.kill("call_state-0")
-            await nodes.start("call_state", **SETTINGS)
+            await nodes.start("call_state", 0, **SETTINGS)
             after = await complete(nodes, "call_state-0", moved)
             assert after == before
             assert {call.conn_id for call in after.thread.calls} == {moved.conn_id(1), moved.conn_id(2)}
@@ -93,7 +93,7 @@ async def test_user_data_follows_requests_and_events(
     etcd_server: EtcdServer, redis_server: RedisServer, redis_client: redis.asyncio.Redis, region: str
 ) -> None:
     async with processes(etcd_server, redis_server, region) as nodes:
-        await asyncio.gather(nodes.start("redis_queue"), nodes.start("call_state", **SETTINGS))
+        await asyncio.gather(nodes.start("redis_queue"), nodes.start("call_state", 0, **SETTINGS))
         async with nodes.rq() as rq:
             story = Story(1)
             conn = story.conn_id()
@@ -116,7 +116,7 @@ async def test_agents_are_told_of_their_calls_and_of_no_others(
 ) -> None:
     log = RedisRequestLog(redis_client)
     async with processes(etcd_server, redis_server, region) as nodes:
-        await asyncio.gather(nodes.start("redis_queue"), nodes.start("call_state", **SETTINGS))
+        await asyncio.gather(nodes.start("redis_queue"), nodes.start("call_state", 0, **SETTINGS))
         async with nodes.rq() as rq:
             story = Story(1).routed("1001", "7001").hung_up("1001", "7001")
             plain = Story(2).routed("", "7005").hung_up("", "7005")
@@ -126,7 +126,7 @@ async def test_agents_are_told_of_their_calls_and_of_no_others(
             await nodes.kill(
                 "call_state-0"
             )  # and what it had not noted down is told again under the same ids
-            await nodes.start("call_state", **SETTINGS)
+            await nodes.start("call_state", 0, **SETTINGS)
             reader = log.reader()
             for slot in range(256):
                 reader.add(slot, "0")
@@ -145,7 +145,7 @@ async def test_replaying_the_streams_gives_the_same_state(
     etcd_server: EtcdServer, redis_server: RedisServer, redis_client: redis.asyncio.Redis, region: str
 ) -> None:
     async with processes(etcd_server, redis_server, region) as nodes:
-        await asyncio.gather(nodes.start("redis_queue"), nodes.start("call_state", **SETTINGS))
+        await asyncio.gather(nodes.start("redis_queue"), nodes.start("call_state", 0, **SETTINGS))
         async with nodes.rq() as rq:
             stories = [
                 Story(n).routed("1001", "7001").transferred(("1001", "1002"), ("7001", "7002"))
@@ -156,7 +156,7 @@ async def test_replaying_the_streams_gives_the_same_state(
             await nodes.kill("call_state-0")
             for key in await redis_client.keys("{call_state:*"):  # its memory is gone, the events are not
                 await redis_client.delete(key)
-            await nodes.start("call_state", **SETTINGS)
+            await nodes.start("call_state", 0, **SETTINGS)
             again = [(await complete(nodes, "call_state-0", story)).state_hash for story in stories]
             assert again == first
             assert len(set(first)) == len(stories)

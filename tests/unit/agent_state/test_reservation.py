@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,12 +18,14 @@ RULES = Rules()
 MS = 1000
 
 
-def ask(name: str, priority: int = 0, **more: object) -> Ask:
-    return Ask(name, f"client-{name}", priority, **more)  # type: ignore[arg-type]
+def ask(name: str, priority: int = 0, *, duration_us: int = 0, only_if_ready: bool = False) -> Ask:
+    return Ask(name, f"client-{name}", priority, duration_us, only_if_ready)
 
 
-def decided(outcomes: list[Grant | Deny]) -> dict[str, str]:
-    return {o.request_id: "granted" if isinstance(o, Grant) else o.reason for o in outcomes}
+def decided(outcomes: Sequence[object]) -> dict[str, str]:
+    found = [o for o in outcomes if isinstance(o, Grant | Deny)]
+    assert len(found) == len(outcomes)
+    return {o.request_id: "granted" if isinstance(o, Grant) else o.reason for o in found}
 
 
 def test_the_highest_priority_in_the_window_wins() -> None:
@@ -118,7 +121,7 @@ def test_the_same_request_again_repeats_its_grant_until_it_ends() -> None:
     agent.ask(ask("a"), None, 0, "t", RULES)
     assert agent.ask(ask("a"), None, 50 * MS, "t", RULES) == []  # joins the window
     granted = agent.tick(100 * MS, "token", RULES)
-    assert decided(granted) == {"a": "granted"}  # type: ignore[arg-type]
+    assert decided(granted) == {"a": "granted"}
     assert agent.ask(ask("a"), None, 200 * MS, "other", RULES) == granted
     assert agent.ask(ask("a"), None, 20_000 * MS, "other", RULES) == []  # a new window
 
@@ -127,8 +130,8 @@ def test_logout_lets_all_who_wait_lose() -> None:
     agent = ready_agent()
     agent.ask(ask("a"), None, 0, "t", RULES)
     agent.session.logout(Asked("x"), 10)
-    assert decided(agent.logged_out(10)) == {"a": "REASON_AGENT_NOT_LOGGED_IN"}  # type: ignore[arg-type]
-    assert decided(agent.ask(ask("b"), None, 20, "t", RULES)) == {"b": "REASON_AGENT_NOT_LOGGED_IN"}  # type: ignore[arg-type]
+    assert decided(agent.logged_out(10)) == {"a": "REASON_AGENT_NOT_LOGGED_IN"}
+    assert decided(agent.ask(ask("b"), None, 20, "t", RULES)) == {"b": "REASON_AGENT_NOT_LOGGED_IN"}
 
 
 ASKS_IN_TIME = st.lists(
@@ -168,7 +171,7 @@ def test_never_two_at_once_and_everyone_is_answered_once(
         assert not any(at < finish and begin < until for at, until in others)
 
 
-def _note(effects: list[object], now: int, holders: list[tuple[int, int, str]]) -> list[str]:
+def _note(effects: Sequence[object], now: int, holders: list[tuple[int, int, str]]) -> list[str]:
     names = []
     for effect in effects:
         assert isinstance(effect, Grant | Deny)
