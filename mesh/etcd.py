@@ -251,7 +251,7 @@ class Etcd:
         while True:
             channel = self.channel()
             left = deadline - time.monotonic()
-            attempt = min(left, ATTEMPT_S) if repeat and len(self.endpoints) > 1 else left
+            attempt = min(left, ATTEMPT_S) if len(self.endpoints) > 1 else left
             try:
                 return await send(channel, max(attempt, 0.001))
             except grpc.aio.AioRpcError as error:

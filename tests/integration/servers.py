@@ -58,8 +58,16 @@ class Server:
 
     def start(self) -> None:
         """Starts the process and waits until it serves."""
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
+        """Starts the process."""
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, cwd=self.folder)
+
+    def wait(self) -> None:
+        """Waits until it serves."""
         wait_until(self.answers, START_S, lambda: f"{self.name}: " + self.log()[-2000:])
 
     def log(self) -> str:
@@ -88,24 +96,30 @@ class Server:
 
 
 class EtcdServer(Server):
-    """A cluster of one, without fsync."""
+    """A member of a cluster, of one when nothing else is said; without fsync."""
 
     name = "etcd"
 
     def __init__(self) -> None:
         super().__init__()
         self.peer_port = free_port(self.host)
+        self.members: list[EtcdServer] = [self]
+
+    @property
+    def member(self) -> str:
+        """name=peer URL."""
+        return f"{self.host}=http://{self.host}:{self.peer_port}"
 
     def command(self) -> list[str]:
         client, peer = f"http://{self.endpoint}", f"http://{self.host}:{self.peer_port}"
         flags = {
-            "name": "one",
+            "name": self.host,
             "data-dir": str(self.folder / "data"),
             "listen-client-urls": client,
             "advertise-client-urls": client,
             "listen-peer-urls": peer,
             "initial-advertise-peer-urls": peer,
-            "initial-cluster": f"one={peer}",
+            "initial-cluster": ",".join(member.member for member in self.members),
             "log-level": "warn",
         }
         return [
@@ -120,6 +134,29 @@ class EtcdServer(Server):
     def wipe(self) -> None:
         """Throws the data away; for a stopped server."""
         shutil.rmtree(self.folder / "data", ignore_errors=True)
+
+
+class EtcdCluster:
+    """Three members."""
+
+    def __init__(self) -> None:
+        self.members = [EtcdServer() for _ in range(3)]
+        for member in self.members:
+            member.members = self.members
+
+    @property
+    def endpoints(self) -> str:
+        return ",".join(member.endpoint for member in self.members)
+
+    def start(self) -> None:
+        for member in self.members:  # a member serves when it has a quorum
+            member.launch()
+        for member in self.members:
+            member.wait()
+
+    def close(self) -> None:
+        for member in self.members:
+            member.close()
 
 
 class RedisServer(Server):

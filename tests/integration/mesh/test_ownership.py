@@ -18,7 +18,7 @@ import redis.asyncio
 from mesh.discovery import Directory
 from mesh.etcd import Etcd
 from mesh.ownership import boottime_ns
-from tests.integration.servers import EtcdServer, RedisServer, environment
+from tests.integration.servers import EtcdCluster, EtcdServer, RedisServer, environment
 
 COUNT = 128
 TTL_S = 2.0
@@ -329,9 +329,7 @@ async def test_etcd_paused_or_restarted_loses_and_doubles_nothing(
     await asyncio.sleep(1)
     own_etcd.start()
     await until(fragile.even(*names), 15, fragile.describe)
-    deadline = time.monotonic() + 15
-    while (owned := await fragile.owned()) != list(range(COUNT)):
-        assert time.monotonic() < deadline, f"lost or doubled: {owned}"
+    await until_owned(fragile)
     assert_one_owner_at_a_time(fragile)
 
 
@@ -343,3 +341,42 @@ async def test_a_node_that_leaves_is_gone_at_once(cluster: Cluster) -> None:
     cluster.nodes[0].process.stdin.close()
     assert await until(cluster.even("n-1.00000001"), 5, cluster.describe) < 2.0
     assert len(cluster.nodes[0].of("left")) == 1
+
+
+@pytest.mark.slow
+async def test_members_of_etcd_may_go_one_at_a_time(
+    redis_server: RedisServer, redis_client: redis.asyncio.Redis, region: str
+) -> None:
+    """Each member in turn is killed and restarted, then one is frozen: no claim is lost, no epoch changes."""
+    members = EtcdCluster()
+    cluster = Cluster(members.endpoints, redis_server.url, region)
+    try:
+        await asyncio.to_thread(members.start)
+        await cluster.directory.start(20)
+        await cluster.add("n-0.00000000", "n-1.00000001")
+        names = [node.incarnation for node in cluster.nodes]
+        await until(cluster.even(*names), 20, cluster.describe)
+        epochs = {slot: cluster.directory.epoch(slot) for slot in range(COUNT)}
+        released = [len(node.of("released")) for node in cluster.nodes]
+        for member in members.members:
+            member.kill()
+            await cluster.etcd.put(f"/{region}/alive", b"", timeout=10)
+            await asyncio.to_thread(member.start)
+            await until_owned(cluster)
+        members.members[0].pause()
+        await cluster.etcd.put(f"/{region}/alive", b"", timeout=10)
+        await until_owned(cluster)
+        members.members[0].resume()
+        await until_owned(cluster)
+        assert {slot: cluster.directory.epoch(slot) for slot in range(COUNT)} == epochs
+        assert [len(node.of("released")) for node in cluster.nodes] == released
+    finally:
+        await cluster.close()
+        members.close()
+
+
+async def until_owned(cluster: Cluster) -> None:
+    """Until nodes with a good lease serve every slot once."""
+    deadline = time.monotonic() + 15
+    while (owned := await cluster.owned()) != list(range(COUNT)):
+        assert time.monotonic() < deadline, f"lost or doubled: {owned}"
