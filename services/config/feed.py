@@ -69,8 +69,9 @@ class Feed:
         self._wake()
 
     def position_after(self, revision: int) -> int | None:
-        """Where a reader goes on that has everything up to `revision`; None when that is not held."""
-        if revision < self.floor:
+        """Where a reader goes on that has everything up to `revision`; None when what follows is not held, or
+        the revision is of another store."""
+        if not self.floor <= revision <= self.revision:
             return None
         return self._base + bisect_right(self._entries, revision, key=_revision)
 

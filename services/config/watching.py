@@ -20,7 +20,7 @@ ANNOUNCE_S = 30.0
 """How often a node puts its sign of life. It moves every watch's revision on, so that a cursor is never older
 than this however long nothing changes, and it ends what has to be read from history."""
 HISTORY_S = 10.0
-"""Time to read history, seconds."""
+"""Longest wait for the next part of history, seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,18 +128,21 @@ class Watching:
             return
         end = await self._history_end()
         watch = self._store.history(after)
+        batches = aiter(watch)
+        reached = after
         try:
-            async with asyncio.timeout(HISTORY_S):
-                async for batch in watch:
-                    if batch.snapshot is not None:
-                        raise expired(after)
-                    yield Told([entry for entry in self._entries(batch) if wanted(entry)], batch.revision)
-                    if batch.revision >= end:
-                        return
+            while reached < end:
+                batch = await asyncio.wait_for(anext(batches), HISTORY_S)
+                if batch.snapshot is not None:
+                    raise expired(after)
+                reached = batch.revision
+                yield Told([entry for entry in self._entries(batch) if wanted(entry)], reached)
         except TimeoutError:
             raise away() from None
         finally:
             await watch.close()
+        if not await self._copy.reached(reached, CATCH_UP_S):
+            raise away()  # history is ahead of the copy, and stays so
 
     async def _history_end(self) -> int:
         """A revision that history has for certain and after which the feed has everything."""

@@ -20,7 +20,8 @@ def test_a_reader_goes_on_after_its_revision() -> None:
     feed.reset(10)
     feed.add([entry(11), entry(12, 1), entry(12, 2)], 12)
     assert feed.position_after(9) is None
-    for after, wanted in ((10, [11, 12, 12]), (11, [12, 12]), (12, []), (99, [])):
+    assert feed.position_after(13) is None
+    for after, wanted in ((10, [11, 12, 12]), (11, [12, 12]), (12, [])):
         position = feed.position_after(after)
         assert position is not None
         read = feed.read(position)

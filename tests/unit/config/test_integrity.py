@@ -138,7 +138,10 @@ def test_a_tenant_with_objects_stays(model: TenantModel) -> None:
 
 
 def test_problems_are_many_and_limited(model: TenantModel) -> None:
-    lost = [ConfigObject(dn=o.Dn(number=f"{n}", type=o.DN_TYPE_EXTENSION, switch="nowhere")) for n in range(2000, 2100)]
+    lost = [
+        ConfigObject(dn=o.Dn(number=f"{n}", type=o.DN_TYPE_EXTENSION, switch="nowhere"))
+        for n in range(2000, 2100)
+    ]
     error = failure(model, *writes(lost))
     assert error.reason == Reason.REASON_INVALID_ATTRIBUTE
     assert len(error.violations) == 50
