@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import io
 import signal
 import sys
 
@@ -30,7 +31,8 @@ async def run(command: CommandLine) -> int:
     stopping = asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        code = await work if work.done() else 0
+        # stopped before the call was over: as asked, unless the call was all that was asked for
+        code = await work if work.done() else int(command.once)
         if work.done() and code == 0 and not command.once:
             print("running; Ctrl-C stops everything")
             await stopping
@@ -64,6 +66,8 @@ def main() -> int:
         for problem in error.problems:
             print(f"voicemesh: {problem}", file=sys.stderr)
         return 2
+    if isinstance(sys.stdout, io.TextIOWrapper):  # progress is for people, also through a pipe
+        sys.stdout.reconfigure(line_buffering=True)
     return asyncio.run(run(command))
 
 

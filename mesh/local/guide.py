@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from mesh.identity import tokens
+from mesh.identity.files import write_private
 from mesh.local.mesh import LocalMesh
 
 
@@ -20,7 +21,7 @@ def guide(mesh: LocalMesh) -> str:
         subject="make-run",
         lifetime_s=tokens.LONGEST_S,
     )
-    token_file.write_text(token)
+    write_private(token_file, token)
     ca, token_path = _short(mesh.ca_file), _short(token_file)
     grpcurl = f".tools/bin/grpcurl -cacert {ca}"
     bearer = f'-H "authorization: Bearer $(cat {token_path})"'
