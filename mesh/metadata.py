@@ -2,7 +2,7 @@
 
 TENANT_KEY = "x-voicemesh-tenant"
 """Tenant id of the client's token; set by the edge, which strips what the client sent."""
-CLIENT_KEY = "x-voicemesh-client"
+CLIENT_KEY = "x-voicemesh-subject"
 """Subject of the client's token; set by the edge, which strips what the client sent."""
 PEER_KEY = "x-voicemesh-peer"
 """SPIFFE id of the calling service; set by the callee's sidecar from the caller's certificate."""

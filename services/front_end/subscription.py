@@ -48,6 +48,7 @@ def for_client(envelope: EventEnvelope, client: str) -> EventEnvelope:
     copy.CopyFrom(envelope)
     if envelope.requester.client == client:
         copy.requester.request_id = copy.requester.request_id.removeprefix(f"{client}/")
+        copy.event.reference_id = copy.requester.reference_id
     else:
         copy.ClearField("requester")
         copy.event.ClearField("reference_id")

@@ -131,15 +131,13 @@ class Shard:
         self, envelope: EventEnvelope, changed: dict[str, Session], effects: list[tuple[Session, Effect]]
     ) -> None:
         route_point = self.config.route_point(envelope.tenant, envelope.event.this_dn)
-        if (
-            route_point is None
-            or route_point.route_point is None
-            or not route_point.route_point.application_url
-        ):
+        if route_point is None or route_point.route_point is None:
             self.log.warning(
-                "route request without application", dn=envelope.event.this_dn, tenant=envelope.tenant
+                "route request of an unknown DN", dn=envelope.event.this_dn, tenant=envelope.tenant
             )
             return
+        if not route_point.route_point.application_url and not route_point.route_point.default_dns:
+            return  # a client's to route, and nobody else's
         try:
             call = call_of(envelope, route_point)
         except ValueError as error:

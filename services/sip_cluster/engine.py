@@ -86,6 +86,7 @@ class Engine:
             self.endpoint,
             self._bound,
             self.hops,
+            contact_host="" if settings.direct else settings.contact_host,
             retry_after_s=settings.retry_after_s,
             failed=self.node.call_failed,
             gone=self.node.request_failed,

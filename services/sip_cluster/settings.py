@@ -36,6 +36,8 @@ class SipSettings:
     """Milliseconds without any orchestration node after which waiting calls go to default DNs, 0 … 60,000."""
     drain_s: int = 30
     """Seconds existing calls have to end after SIGTERM, 0 … 86,400; then they are released."""
+    contact_host: str = "voice-sipproxy.voice.svc.cluster.local"
+    """Host of our Contact: the proxies' name, so that no peer sees a node. Requests reach us by their Route."""
     direct: bool = False
     """Send to contacts themselves when there is no proxy: for benches and tests of one node."""
     t1_ms: int = 500

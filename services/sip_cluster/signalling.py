@@ -49,14 +49,17 @@ class Signalling:
         address: Address,
         hops: NextHop,
         *,
+        contact_host: str,
         retry_after_s: int,
         failed: Callable[[Entry, int, int], None],
         gone: Callable[[Entry, int, Use], None],
     ) -> None:
-        """`gone(entry, leg, use)`: a request in a dialog could not be sent."""
+        """`contact_host`: host of our Contact, the proxies' name; "" for our own address. `gone(entry, leg, use)`: a
+        request in a dialog could not be sent."""
         self._endpoint = endpoint
         self._host = f"[{address[0]}]" if ":" in address[0] else address[0]
-        self._contact = NameAddr(Uri(self._host, user="voicemesh", port=address[1]))
+        own = Uri(self._host, user="voicemesh", port=address[1])
+        self._contact = NameAddr(Uri(contact_host, user="voicemesh") if contact_host else own)
         self._hops = hops
         self.retry_after = str(retry_after_s)
         """Retry-After of a 503, seconds."""

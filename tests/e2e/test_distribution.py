@@ -60,8 +60,8 @@ async def test_3000_triggers_over_three_nodes(platform: Platform) -> None:
         now = time.time_ns() // 1_000_000
         calls = [
             (
-                new_call_uuid(0, n % 1024, now, secrets.randbits(20)),
-                new_conn_id(0, n % 1024, now, secrets.randbits(20)),
+                new_call_uuid(0, n % 1024, now, secrets.randbits(40)),
+                new_conn_id(0, n % 1024, now, n // 1024),
             )
             for n in range(TRIGGERS)
         ]

@@ -63,6 +63,16 @@ class Capture:
                 self.tcp[socket.inet_ntoa(target), target_port].add(data[:8])
 
 
+def is_tls(start: bytes) -> bool:
+    """A TLS record (RFC 8446 §5.1)."""
+    return start[0] in range(0x14, 0x18) and start[1:2] in (b"\x03", b"")
+
+
+def is_http2(start: bytes) -> bool:
+    """The preface, or a frame: 24 bits of length, a type up to CONTINUATION, flags (RFC 9113 §4.1)."""
+    return start.startswith(b"PRI * HT") or (start[0] == 0 and start[3] <= 9)
+
+
 @pytest.mark.feature("XC-01")
 async def test_services_talk_only_grpc_sip_redis_and_etcd(platform: Platform) -> None:
     mesh = platform.mesh
@@ -86,9 +96,9 @@ async def test_services_talk_only_grpc_sip_redis_and_etcd(platform: Platform) ->
     for (host, port), starts in capture.tcp.items():
         address = f"{host}:{port}"
         if address in ingress or address == mesh.edge:
-            assert all(start[:1] == b"\x16" for start in starts), f"{address}: not TLS: {starts}"
+            assert all(is_tls(start) for start in starts), f"{address}: not TLS: {starts}"
         elif address == mesh.etcd:
-            assert all(start.startswith(b"PRI * HT") for start in starts), f"{address}: not gRPC: {starts}"
+            assert all(is_http2(start) for start in starts), f"{address}: not gRPC: {starts}"
         elif address in mesh.redis:
             assert all(start[:1] in (b"*", b"P") for start in starts), f"{address}: not Redis: {starts}"
         elif host == platform.ip(240):
