@@ -80,7 +80,8 @@ class AgentStateServiceServicer:
     def ReserveAgent(self, request, context):
         """Reserves an agent: asks are collected for a window from the first one on, then the highest priority wins, ties go to the
         earlier; the answer comes when the window closes. The same request_id again repeats its outcome.
-        Errors: AGENT_RESERVED, AGENT_NOT_LOGGED_IN, WRONG_AGENT_ID, NOT_OWNER, INVALID_ATTRIBUTE.
+        Errors: AGENT_RESERVED, WRONG_STATE (only_if_ready, and the agent is not), AGENT_NOT_LOGGED_IN, WRONG_AGENT_ID,
+        QUEUE_FULL (256 requests wait), NOT_OWNER, INVALID_ATTRIBUTE.
         May be called by: tenant, front_end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

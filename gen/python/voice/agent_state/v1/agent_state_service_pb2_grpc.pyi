@@ -44,7 +44,8 @@ class AgentStateServiceStub:
     ReserveAgent: _grpc.UnaryUnaryMultiCallable[_agent_state_service_pb2.ReserveAgentRequest, _agent_state_service_pb2.ReserveAgentResponse]
     """Reserves an agent: asks are collected for a window from the first one on, then the highest priority wins, ties go to the
     earlier; the answer comes when the window closes. The same request_id again repeats its outcome.
-    Errors: AGENT_RESERVED, AGENT_NOT_LOGGED_IN, WRONG_AGENT_ID, NOT_OWNER, INVALID_ATTRIBUTE.
+    Errors: AGENT_RESERVED, WRONG_STATE (only_if_ready, and the agent is not), AGENT_NOT_LOGGED_IN, WRONG_AGENT_ID,
+    QUEUE_FULL (256 requests wait), NOT_OWNER, INVALID_ATTRIBUTE.
     May be called by: tenant, front_end.
     """
     CancelReservation: _grpc.UnaryUnaryMultiCallable[_agent_state_service_pb2.CancelReservationRequest, _agent_state_service_pb2.CancelReservationResponse]
@@ -68,7 +69,8 @@ class AgentStateServiceAsyncStub(AgentStateServiceStub):
     ReserveAgent: _aio.UnaryUnaryMultiCallable[_agent_state_service_pb2.ReserveAgentRequest, _agent_state_service_pb2.ReserveAgentResponse]  # type: ignore[assignment]
     """Reserves an agent: asks are collected for a window from the first one on, then the highest priority wins, ties go to the
     earlier; the answer comes when the window closes. The same request_id again repeats its outcome.
-    Errors: AGENT_RESERVED, AGENT_NOT_LOGGED_IN, WRONG_AGENT_ID, NOT_OWNER, INVALID_ATTRIBUTE.
+    Errors: AGENT_RESERVED, WRONG_STATE (only_if_ready, and the agent is not), AGENT_NOT_LOGGED_IN, WRONG_AGENT_ID,
+    QUEUE_FULL (256 requests wait), NOT_OWNER, INVALID_ATTRIBUTE.
     May be called by: tenant, front_end.
     """
     CancelReservation: _aio.UnaryUnaryMultiCallable[_agent_state_service_pb2.CancelReservationRequest, _agent_state_service_pb2.CancelReservationResponse]  # type: ignore[assignment]
@@ -107,7 +109,8 @@ class AgentStateServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_agent_state_service_pb2.ReserveAgentResponse, _abc.Awaitable[_agent_state_service_pb2.ReserveAgentResponse]]:
         """Reserves an agent: asks are collected for a window from the first one on, then the highest priority wins, ties go to the
         earlier; the answer comes when the window closes. The same request_id again repeats its outcome.
-        Errors: AGENT_RESERVED, AGENT_NOT_LOGGED_IN, WRONG_AGENT_ID, NOT_OWNER, INVALID_ATTRIBUTE.
+        Errors: AGENT_RESERVED, WRONG_STATE (only_if_ready, and the agent is not), AGENT_NOT_LOGGED_IN, WRONG_AGENT_ID,
+        QUEUE_FULL (256 requests wait), NOT_OWNER, INVALID_ATTRIBUTE.
         May be called by: tenant, front_end.
         """
 
