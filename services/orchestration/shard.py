@@ -16,12 +16,16 @@ from voice.tlib.v1.envelope_pb2 import EventEnvelope
 
 from mesh.config_view import ConfigView
 from mesh.rq import SlotEvents
+from mesh.store import StoreUnavailable
 from mesh.telemetry import ladder
 from services.orchestration.effects import Effect
 from services.orchestration.machine import Begin, Call, CallNews, Input, Machine, Phase, Session
 from services.orchestration.store import Store
 from services.orchestration.voice import call_of, is_trigger, news_of
 
+FIRST_PAUSE_S = 0.05
+"""Pause after a write that Redis did not take, seconds; doubled up to the longest."""
+LONGEST_PAUSE_S = 1.0
 MAX_WAITING = 20_000
 """Inputs waiting for one slot before its event reader is made to wait."""
 
@@ -106,7 +110,7 @@ class Shard:
             for envelope in item.events:
                 self._event(envelope, changed, effects)
         if changed or cursor:
-            await self.store.write(self.slot, self.epoch, changed.values(), cursor)
+            await self._write(list(changed.values()), cursor)
         for item in items:
             if isinstance(item, ForSession) and item.stored is not None:
                 item.stored()
@@ -115,6 +119,18 @@ class Shard:
         for session in changed.values():
             if session.phase is Phase.OVER:
                 self._forget(session.call)
+
+    async def _write(self, changed: list[Session], cursor: str) -> None:
+        """Stores what was decided, however long Redis is away: nothing is done before. StaleEpoch ends the shard."""
+        pause = FIRST_PAUSE_S
+        while True:
+            try:
+                await self.store.write(self.slot, self.epoch, changed, cursor)
+                return
+            except StoreUnavailable as error:
+                self.log.warning("state not stored yet", slot=self.slot, why=str(error), pause_s=pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_S)
 
     def _event(
         self, envelope: EventEnvelope, changed: dict[str, Session], effects: list[tuple[Session, Effect]]

@@ -15,6 +15,8 @@ from mesh.store import FencedStore, Operation, offset, put_fields, remove_fields
 from services.orchestration.machine import Phase, Session
 from services.orchestration.record import from_record, to_record
 
+WRITE_S = 2.0
+"""Longest wait for a write, seconds; every operation is safe to repeat."""
 _SESSIONS = "sessions"
 _THREAD = "thread"
 
@@ -53,4 +55,4 @@ class Store:
             operations.append(put_fields(_SESSIONS, kept))
         if cursor:
             operations.append(offset(_THREAD, cursor))
-        await self._store.write(slot, epoch, operations)
+        await self._store.write(slot, epoch, operations, timeout=WRITE_S)

@@ -21,15 +21,15 @@ from tests.e2e.queue_sockets import QueueSockets
 TRIGGERS = 3000
 
 
-async def started(platform: Platform) -> dict[str, float]:
-    """Sessions started by each node."""
+async def started(platform: Platform, name: str = "strategies_total") -> dict[str, float]:
+    """Sessions started by each node; or another metric."""
     counted: dict[str, float] = {}
     async with httpx.AsyncClient() as client:
         for node, address in platform.mesh.metrics.items():
             if node.startswith("orchestration"):
                 text = (await client.get(f"http://{address}/metrics")).text
-                found = re.search(r"(?m)^voicemesh_orchestration_strategies_total (\S+)$", text)
-                counted[node] = float(found[1]) if found else 0.0
+                found = re.findall(rf"(?m)^voicemesh_orchestration_{name}(?:{{[^}}]*}})? (\S+)$", text)
+                counted[node] = sum(float(value) for value in found)
     return counted
 
 
@@ -73,7 +73,9 @@ async def test_3000_triggers_over_three_nodes(platform: Platform) -> None:
                 await asyncio.sleep(0.25)
         kind = MessageType.MESSAGE_TYPE_EVENT_CALL_DELETED
         await publish(publisher, [envelope(thread, 2, kind, conn_id) for thread, conn_id in calls])
-        await asyncio.sleep(1)
+        async with asyncio.timeout(90):
+            while sum((await started(platform, "interactions")).values()) > 0:
+                await asyncio.sleep(0.5)
         after = await started(platform)
     finally:
         await rq.stop()

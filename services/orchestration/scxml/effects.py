@@ -159,7 +159,7 @@ class Query:
 class Failure:
     """Why a session was ended by the platform (error.platform). No effect of the failed step leaves."""
 
-    reason: Literal["cpu", "memory", "stack", "microsteps", "queue", "effects", "queries", "script"]
+    reason: Literal["cpu", "memory", "stack", "microsteps", "queue", "effects", "queries", "age", "script"]
     message: str
 
 
@@ -201,6 +201,8 @@ class Limits:
     internal_events: int = 1_000
     """Events waiting in the internal queue."""
     effects: int = 1_000
+    age_seconds: float = 180 * 86_400
+    """From the making of the session; applications that wait for months exist."""
     queries: int = 8
     """Questions to the host in one step."""
 

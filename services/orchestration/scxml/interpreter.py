@@ -10,7 +10,7 @@ import functools
 import json
 
 from services.orchestration.scxml.compiler import COMPILER_VERSION, Compiled
-from services.orchestration.scxml.effects import Event, Json, Limits, StepResult
+from services.orchestration.scxml.effects import Event, Failure, Json, Limits, StepResult
 from services.orchestration.scxml.engine import Engine, Stopped, broken
 from services.orchestration.scxml.extensions import function_table
 from services.orchestration.scxml.results import Results, event_text
@@ -27,7 +27,8 @@ class SnapshotError(Exception):
 
 
 class Interpreter:
-    """A session. `params` replace the values of its top-level data (6.4, namelist and `<param>`)."""
+    """A session, made at `now_ms`, from which its age counts. `params` replace the values of its top-level
+    data (6.4, namelist and `<param>`); `x` is what the document sees as `_x`."""
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class Interpreter:
             "seed": seed & 0x7FFFFFFF,
             "params": params,
             "x": {} if x is None else x,
+            "created": now_ms,
         }
         self._engine: Engine | None = None
         self._results = Results(compiled)
@@ -59,7 +61,7 @@ class Interpreter:
         """The state before the step in progress; None when that is "not started"."""
         self._kept: bytes | None = None
         """The snapshot of the present state, when one was taken."""
-        self._replay: tuple[str, Event | None, list[Json]] | None = None
+        self._replay: tuple[str, Event | None, float, list[Json]] | None = None
         self._lost: list[str] = []
 
     # -- what the host calls ------------------------------------------------------------------------
@@ -81,13 +83,12 @@ class Interpreter:
         """Leave all states (their onexit runs) and end the session, as a cancelled invocation does."""
         return self._advance("terminate", None, now_ms)
 
-    def answer(
-        self, query_id: int, value: Json = None, *, now_ms: float, error: str | None = None
-    ) -> StepResult:
-        """Answer the query that stopped the step. With `error` the function throws that message."""
+    def answer(self, query_id: int, value: Json = None, *, error: str | None = None) -> StepResult:
+        """Answer the query that stopped the step; with `error` the function throws that message. The step
+        is replayed at the time at which it began, so that it asks the same again."""
         if self._replay is None:
             raise SessionError("no query is open")
-        operation, event, answers = self._replay
+        operation, event, now_ms, answers = self._replay
         if query_id != len(answers):
             raise SessionError(f"query {query_id} is not the open one, {len(answers)} is")
         given = {"value": value} if error is None else {"error": error}
@@ -136,7 +137,7 @@ class Interpreter:
             limits=limits,
             session_id=setup["id"],
             io_processors=setup["ioprocessors"] if io_processors is None else io_processors,
-            now_ms=0,
+            now_ms=setup["created"],
             seed=setup["seed"],
             params=setup["params"],
             x=setup["x"],
@@ -162,11 +163,14 @@ class Interpreter:
             raise SessionError("the session is not running")
         if self._replay is not None:
             raise SessionError("a step is waiting for an answer")
+        if now_ms - self._setup["created"] > self.limits.age_seconds * 1000.0:
+            message = f"the session is older than {self.limits.age_seconds:.0f} seconds"
+            return self._stop(Stopped(Failure("age", message)))
         if self.compiled.asks:
             try:
                 self._before = self._kept = self._kept or self._take()
             except Stopped as stop:
-                return self._stop(stop, operation, event, [])
+                return self._stop(stop)
         return self._run(operation, event, now_ms, [])
 
     def _run(self, operation: str, event: Event | None, now_ms: float, answers: list[Json]) -> StepResult:
@@ -180,12 +184,15 @@ class Interpreter:
                     engine.ask("given", json.dumps(answers))
                 answer = engine.ask(operation, event_text(event), now_ms)
         except Stopped as stop:
-            return self._stop(stop, operation, event, answers)
+            if stop.query is not None:
+                self._replay = (operation, event, now_ms, answers)
+                return StepResult(query=stop.query)
+            return self._stop(stop)
         self._kept = None
         try:
             result = self._results.read(answer, event)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            return self._stop(Stopped(broken(str(error))), operation, event, answers)
+            return self._stop(Stopped(broken(str(error))))
         self.finished = result.finished
         return result
 
@@ -194,10 +201,7 @@ class Interpreter:
             raise SessionError("the session is not running")
         return self._engine
 
-    def _stop(self, stop: Stopped, operation: str, event: Event | None, answers: list[Json]) -> StepResult:
-        if stop.query is not None:
-            self._replay = (operation, event, answers)
-            return StepResult(query=stop.query)
+    def _stop(self, stop: Stopped) -> StepResult:
         self.close()
         return StepResult(finished=True, failure=stop.failure)
 

@@ -65,6 +65,7 @@ const $scxml = {
     const delay = what.delay === undefined ? 0 : milliseconds(what.delay, id);
     const body = payload(what);
     if (type === SCXML_PROCESSOR && target === "#_internal") {
+      if (delay > 0) throw failure("send: an event to #_internal cannot be delayed", undefined, id);
       const data = body.content === undefined ? revive(body.data) : what.value;
       enqueue({ name: event, type: "internal", data, sendid: id || undefined });
       return;

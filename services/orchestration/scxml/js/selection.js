@@ -15,9 +15,8 @@ function matchesOne(d, name) {
 
 // Transitions that could fire in an atomic state, innermost first: for no event (name null) or for a name.
 function candidates(state, name) {
-  const key = name === null ? "" : name;
   if (state.candidates === null || state.candidates.size > 64) state.candidates = new Map();
-  let found = state.candidates.get(key);
+  let found = state.candidates.get(name);
   if (found !== undefined) return found;
   found = [];
   for (let s = state; s !== null; s = s.parent) {
@@ -25,7 +24,7 @@ function candidates(state, name) {
       if (name === null ? t.events === null : t.events !== null && matches(t.events, name)) found.push(t);
     }
   }
-  state.candidates.set(key, found);
+  state.candidates.set(name, found);
   return found;
 }
 
