@@ -49,10 +49,18 @@ class Claims:
         """Node records by incarnation; those that cannot be read are left out."""
         self._etcd = etcd
         self._parse = parse
+        self._changes = 0
 
-    def told(self, batch: Batch) -> None:
-        """Takes in what the watch tells."""
+    def told(self, batch: Batch) -> bool:
+        """Takes in what the watch tells; whether a claim or a node's part in ownership changed (not its
+        load)."""
+        before = self._changes
+        self._take_in(batch)
+        return self._changes != before
+
+    def _take_in(self, batch: Batch) -> None:
         if batch.snapshot is not None:
+            self._changes += 1
             self.view.peers.clear()
             self.records.clear()
             # what a transaction has shown since the snapshot was read is newer than it
@@ -78,7 +86,7 @@ class Claims:
 
         Raises LeaseNotFound, and EtcdUnavailable when the outcome is unknown (then take again: the guards
         tell)."""
-        value = SlotClaim(node=node).SerializeToString()
+        value = _claim(node, lease)
         keys = [self._key(slot) for slot in slots]
         result = await self._etcd.txn(
             [absent(key) for key in keys],
@@ -92,7 +100,7 @@ class Claims:
         """Hands up to 64 slots (with the epochs of my claims) to another node's lease; all or none.
 
         Raises as `take` does; LeaseNotFound means that the target's lease has ended."""
-        value = SlotClaim(node=target.incarnation).SerializeToString()
+        value = _claim(target.incarnation, target.lease)
         keys = [self._key(slot) for slot, _ in slots]
         result = await self._etcd.txn(
             [unchanged(key, epoch) for key, (_, epoch) in zip(keys, slots, strict=True)],
@@ -126,6 +134,7 @@ class Claims:
         elif kind == "slots" and (slot := self._parse(name)) is not None:
             known = self.view.claims.get(slot)
             if known is None or known.epoch < kv.mod_revision:
+                self._changes += 1
                 owner = _parsed(SlotClaim(), kv.value)
                 self.view.claims[slot] = Claim(owner.node if owner else "", kv.mod_revision, kv.lease)
 
@@ -136,19 +145,28 @@ class Claims:
             return
         self.records[name] = record
         draining = record.state == NodeState.NODE_STATE_DRAINING
-        peer = Peer(name, kv.lease, takes=record.takes_slots and not draining)
+        peer = Peer(name, kv.lease, takes=record.takes_slots and not draining and kv.lease != 0)
         if self.view.peers.get(name) != peer:
             self.view.peers[name] = peer
+            self._changes += 1
 
     def _deleted(self, key: str, revision: int) -> None:
         kind, _, name = key.removeprefix(self.prefix).partition("/")
         if kind == "nodes":
             self.view.peers.pop(name, None)
             self.records.pop(name, None)
+            self._changes += 1
         elif kind == "slots" and (slot := self._parse(name)) is not None:
             known = self.view.claims.get(slot)
             if known is not None and known.epoch < revision:
                 del self.view.claims[slot]
+                self._changes += 1
+
+
+def _claim(node: str, lease: int) -> bytes:
+    if not lease:
+        raise ValueError("a claim needs a lease: without one it would never end")
+    return SlotClaim(node=node).SerializeToString()
 
 
 def _parsed(message: M, value: bytes) -> M | None:

@@ -198,8 +198,8 @@ class Slots:
         async for batch in self._watch:
             if batch.replaced:
                 log.critical("etcd was replaced: its claims and epochs are not the ones Redis knows")
-            self._claims.told(batch)
-            self._seen()
+            if self._claims.told(batch):
+                self._seen()
 
     async def _lease_lost(self) -> None:
         self._claims.forget(self._membership.incarnation)
@@ -254,8 +254,10 @@ class Slots:
             await asyncio.sleep(PACE_S)
 
     async def _take(self, slots: Sequence[SlotKey]) -> None:
+        lease = self._membership.lease.id
         try:
-            await self._claims.take(slots, self._membership.incarnation, self._membership.lease.id)
+            if lease:  # else it has just been lost, and a claim without a lease would never end
+                await self._claims.take(slots, self._membership.incarnation, lease)
         except (EtcdUnavailable, LeaseNotFound) as error:
             self._failed()
             log.warning("claim not answered", family=self.family, slots=len(slots), problem=str(error))

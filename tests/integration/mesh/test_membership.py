@@ -278,3 +278,20 @@ async def test_a_lone_node_drains_at_once(etcd: Etcd, region: str) -> None:
     await node.membership.drain(5)
     assert time.monotonic() - started < 1, "nobody is there to hand over to"
     await node.stop()
+
+
+async def test_no_claim_is_ever_put_without_a_lease(etcd: Etcd, region: str) -> None:
+    """The thread knows that the lease is lost a moment before the loop does; a claim made in it must not stay."""
+    node = Node(Membership(etcd, region, _record()), keys=["t1"])
+    await node.start()
+    await node.slots.wait_complete(5)
+    with pytest.raises(ValueError, match="lease"):
+        await node.slots._claims.take(["t2"], node.membership.incarnation, 0)
+    thread = node.membership.lease._thread
+    assert thread is not None
+    lease, thread.lease = thread.lease, 0
+    assert node.membership.lease.id == 0
+    await node.slots._take(["t2"])
+    thread.lease = lease
+    assert await etcd.get(f"/voicemesh/{region}/tenant/slots/t2") is None
+    await node.stop()
