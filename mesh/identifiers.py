@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from functools import lru_cache
 
 from mesh.stable_hash import slot
 
@@ -128,8 +129,9 @@ def _call_uuid(text: str) -> int:
     return value
 
 
+@lru_cache(maxsize=16_384)
 def thread_slot(call_thread_id: str) -> int:
-    """Slot of a call thread: its events, its thread state, its sessions."""
+    """Slot of a call thread: its events, its thread state, its sessions. Asked for every event of a call."""
     return slot(call_thread_id, THREAD_SLOTS)
 
 

