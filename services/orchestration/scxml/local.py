@@ -188,14 +188,14 @@ class LocalHost:
     def _answered(self, session: Session, query: Query) -> StepResult:
         if query.namespace == "scxml":
             known = self._target(session, query.arguments[0]) is not None
-            return session.interpreter.answer(query.id, known, now_ms=self.now)
+            return session.interpreter.answer(query.id, known)
         try:
             if self._ask is None:
                 raise LookupError(f"{query.namespace}.{query.function}: nobody answers on this host")
             value = self._ask(session, query)
         except LookupError as error:
-            return session.interpreter.answer(query.id, now_ms=self.now, error=str(error.args[0]))
-        return session.interpreter.answer(query.id, value, now_ms=self.now)
+            return session.interpreter.answer(query.id, error=str(error.args[0]))
+        return session.interpreter.answer(query.id, value)
 
     def _ended(self, session: Session) -> None:
         session.ended = True

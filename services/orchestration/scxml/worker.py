@@ -10,7 +10,7 @@ endian) before them; one answer a request, in order: `{"id", "ok": …}` or `{"i
 | `unload` | key | {} |
 | `start` | session, key, io_processors, now, seed, params, x, limits | result |
 | `step` | session, event, now | result |
-| `answer` | session, query, value or error, now | result |
+| `answer` | session, query, value or error | result |
 | `terminate` | session, now | result |
 | `snapshot` | session | snapshot, lost |
 | `restore` | session, key, snapshot, io_processors, limits | lost |
@@ -154,9 +154,7 @@ class Worker:
 
     def _answer(self, request: dict[str, Any]) -> Json:
         session = self._session(request)
-        result = session.answer(
-            request["query"], request.get("value"), now_ms=request["now"], error=request.get("error")
-        )
+        result = session.answer(request["query"], request.get("value"), error=request.get("error"))
         return self._done(request, session, result)
 
     def _terminate(self, request: dict[str, Any]) -> Json:

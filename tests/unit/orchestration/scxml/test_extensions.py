@@ -123,7 +123,7 @@ def test_every_function_of_the_table(module: str) -> None:
             assert first.query is not None
             assert (first.query.namespace, first.query.function) == (module, name)
             assert first.query.arguments == tuple(range(len(function.arguments)))
-            assert logs(made.answer(0, {"a": 1}, now_ms=1.0)) == ["object"]
+            assert logs(made.answer(0, {"a": 1})) == ["object"]
         elif function.kind == "action":
             (action,) = [effect for effect in first.effects if isinstance(effect, Action)]
             assert (action.name, list(action.attributes)) == (name, list(function.arguments))
@@ -160,10 +160,10 @@ def test_a_query_stops_the_step_and_answers_replay_it() -> None:
     assert first.effects == []
     assert first.query is not None
     assert (first.query.id, first.query.function, first.query.arguments) == (0, "checkAgentState", ("a1", 1))
-    second = made.answer(0, "ready", now_ms=2.0)
+    second = made.answer(0, "ready")
     assert second.query is not None
     assert (second.query.id, second.query.function, second.query.arguments) == (1, "getStat", ("ready", 2))
-    third = made.answer(1, 9, now_ms=3.0)
+    third = made.answer(1, 9)
     assert third.query is None
     assert logs(third) == ["2,ready,9"]
     assert third.configuration == ["s"]
@@ -172,7 +172,7 @@ def test_a_query_stops_the_step_and_answers_replay_it() -> None:
 def test_an_answer_may_be_an_error() -> None:
     made, _ = started(ASKING)
     made.step(Event("e"), 1.0)
-    result = made.answer(0, now_ms=2.0, error="statistics are not available")
+    result = made.answer(0, error="statistics are not available")
     assert logs(result) == ["error=Error: statistics are not available"]
 
 
@@ -182,7 +182,7 @@ def test_code_that_catches_a_query_changes_nothing() -> None:
         '<log expr="a"/></transition></state><state id="t"/>'
     )
     assert made.step(Event("e"), 1.0).query is not None
-    assert logs(made.answer(0, "x", now_ms=2.0)) == ["x!"]
+    assert logs(made.answer(0, "x")) == ["x!"]
 
 
 def test_queries_in_the_first_step_and_in_scripts() -> None:
@@ -192,8 +192,8 @@ def test_queries_in_the_first_step_and_in_scripts() -> None:
         )
     )
     assert made.start(1.0).query is not None
-    assert made.answer(0, "x", now_ms=2.0).query is not None
-    assert logs(made.answer(1, "y", now_ms=3.0)) == ["xy"]
+    assert made.answer(0, "x").query is not None
+    assert logs(made.answer(1, "y")) == ["xy"]
 
 
 def test_too_many_queries_end_the_session() -> None:
@@ -202,7 +202,7 @@ def test_too_many_queries_end_the_session() -> None:
     )
     for number in range(8):
         assert first.query is not None
-        first = made.answer(number, number, now_ms=2.0)
+        first = made.answer(number, number)
     assert first.failure is not None
     assert first.failure.reason == "queries"
 
@@ -212,4 +212,13 @@ def test_a_replayed_step_draws_the_same_numbers() -> None:
     made, _ = started(body)
     asked = made.step(Event("e"), 1.0).query
     assert asked is not None
-    assert logs(made.answer(0, 1, now_ms=1.0)) == [repr(asked.arguments[0])]
+    assert logs(made.answer(0, 1)) == [repr(asked.arguments[0])]
+
+
+def test_time_stands_still_for_a_replayed_step() -> None:
+    body = '<state id="s"><transition event="e"><log expr="[Date.now(), _genesys.queue.rvqdata(Date.now()), Date.now()].join()"/></transition></state>'
+    made, _ = started(body)
+    asked = made.step(Event("e"), 5000.0).query
+    assert asked is not None
+    assert asked.arguments == (5000,)
+    assert logs(made.answer(0, "x")) == ["5000,x,5000"]

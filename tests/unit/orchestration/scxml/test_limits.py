@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from services.orchestration.scxml import Event, Limits, StepResult
+from services.orchestration.scxml import Event, Interpreter, Limits, StepResult
 from tests.unit.orchestration.scxml.documents import compiled, session
 
 TIGHT = Limits(cpu_seconds=0.1, memory_bytes=8 * 1024 * 1024)
@@ -189,3 +189,13 @@ def test_an_idle_session_is_small() -> None:
     made.start(1.0)
     made.step(Event("go"), 2.0)
     assert made.memory() < 300_000
+
+
+def test_sessions_do_not_live_for_ever() -> None:
+    made = session(compiled('<state id="s"/>'), limits=Limits(age_seconds=60))
+    made.start(1_000.0)
+    assert made.step(Event("e"), 61_000.0).failure is None
+    restored = Interpreter.restore(made.compiled, made.snapshot(), limits=Limits(age_seconds=60))
+    result = restored.step(Event("e"), 61_001.0)
+    assert result.failure is not None
+    assert (result.failure.reason, result.finished) == ("age", True)

@@ -387,7 +387,7 @@ def test_wrong_use_is_refused() -> None:
     with pytest.raises(SessionError):
         made.start(1.0)
     with pytest.raises(SessionError):
-        made.answer(0, 1, now_ms=1.0)
+        made.answer(0, 1)
 
 
 def test_unreachable_sessions_are_errors_of_the_block() -> None:
@@ -403,7 +403,21 @@ def test_unreachable_sessions_are_errors_of_the_block() -> None:
         "accessible",
         ("#_scxml_x",),
     )
-    assert logs(made.answer(0, False, now_ms=1.0)) == ["error=Error: send: no session at '#_scxml_x' @1"]
+    assert logs(made.answer(0, False)) == ["error=Error: send: no session at '#_scxml_x' @1"]
     made, _ = started(body.format("#_scxml_x"))
-    result = made.answer(0, True, now_ms=1.0)
+    result = made.answer(0, True)
     assert [type(effect).__name__ for effect in result.effects] == ["Send", "Log"]
+
+
+def test_an_event_without_a_name_is_an_event() -> None:
+    made, _ = started(
+        '<state id="s"><transition cond="false" target="t"/><transition event="*"><log expr="\'[\' + _event.name + \']\'"/></transition></state><state id="t"/>'
+    )
+    assert logs(made.step(Event(""), 1.0)) == ["[]"]
+
+
+def test_an_internal_event_cannot_be_delayed() -> None:
+    _, first = started(
+        f'<state id="s"><onentry><send event="e" targetexpr="\'#_internal\'" delayexpr="\'1s\'" id="i"/></onentry>{ON_ERROR}</state>'
+    )
+    assert errors(first) == ["error=Error: send: an event to #_internal cannot be delayed @1"]
