@@ -25,12 +25,12 @@ from google.protobuf.message import DecodeError
 from voice.agent_state.v1.agent_pb2 import AgentInput
 
 from mesh.identifiers import agent_slot
+from mesh.rq.blocking_read import BlockingRead, Entry
 from mesh.rq.nodes import detached
 from mesh.telemetry import logger
 from mesh.telemetry.metrics import Metrics
 
 READ_COUNT: Final = 256
-BLOCK_MS: Final = 1000
 FLUSH_ENTRIES: Final = 512
 BACKLOG_ENTRIES: Final = 50_000
 RETRY_S: Final = 0.1
@@ -150,7 +150,7 @@ class RedisRequestLog:
 
     async def trim(self, slot: int, cursor: str) -> None:
         """See RequestLog.trim. The entry at the cursor stays."""
-        await self._client.xtrim(log_key(slot), minid=cursor, approximate=True)
+        await self._client.xtrim(log_key(slot), minid=cursor, approximate=False)
 
     async def _flush(self) -> None:
         await asyncio.sleep(0)  # the rest of this turn goes along
@@ -193,32 +193,27 @@ class RedisLogReader:
     """LogReader on Redis Streams: one blocking read for all its slots, on a connection of its own."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
-        self._control = client
-        kwargs = {**client.connection_pool.connection_kwargs, "socket_timeout": None}
-        pool = redis.asyncio.ConnectionPool(
-            connection_class=client.connection_pool.connection_class, max_connections=2, **kwargs
-        )
-        self._client = redis.asyncio.Redis.from_pool(pool)
-        self._client_id: int | None = None
+        self._read = BlockingRead(client, READ_COUNT)
         self._cursors: dict[int, str] = {}
-        self._slots: dict[bytes, int] = {}
+        self._slots: dict[str, int] = {}
         self._ready: deque[LogBatch] = deque()
-        self._changed = asyncio.Event()
-        self._blocked = False
-        self._interrupting: asyncio.Task[None] | None = None
+        self._added = asyncio.Event()
         self._closed = False
 
     def add(self, slot: int, cursor: str) -> None:
         """See LogReader.add."""
         self._cursors[slot] = cursor
-        self._slots[log_key(slot).encode()] = slot
+        self._slots[log_key(slot)] = slot
         self._drop(slot)
-        self._interrupt()
+        self._read.remove(log_key(slot))
+        self._read.put(log_key(slot), cursor)
+        self._added.set()
 
     def remove(self, slot: int) -> None:
         """See LogReader.remove."""
         self._cursors.pop(slot, None)
-        self._slots.pop(log_key(slot).encode(), None)
+        self._slots.pop(log_key(slot), None)
+        self._read.remove(log_key(slot))
         self._drop(slot)
 
     def __aiter__(self) -> RedisLogReader:
@@ -229,13 +224,16 @@ class RedisLogReader:
         while not self._ready:
             if self._closed:
                 raise StopAsyncIteration
+            self._added.clear()
+            if not self._cursors:
+                await self._added.wait()
+                continue
             try:
-                await self._read()
+                await self._more()
             except (redis.RedisError, OSError) as error:
                 if self._closed:
                     raise StopAsyncIteration from None
                 _log.warning("the log cannot be read", error=repr(error))
-                self._client_id = None
                 await asyncio.sleep(RETRY_S)
         return self._ready.popleft()
 
@@ -243,53 +241,29 @@ class RedisLogReader:
         """See LogReader.close."""
         self._closed = True
         self._ready.clear()
-        self._interrupt()
-        if self._interrupting is not None:
-            await asyncio.gather(self._interrupting, return_exceptions=True)
-        await self._client.aclose()
-        await self._client.connection_pool.disconnect()
+        self._added.set()
+        self._read.interrupt()
+        await self._read.close()
 
     def _drop(self, slot: int) -> None:
         self._ready = deque(batch for batch in self._ready if batch.slot != slot)
 
-    def _interrupt(self) -> None:
-        self._changed.set()
-        if self._blocked and (self._interrupting is None or self._interrupting.done()):
-            self._interrupting = detached(self._unblock(), "interrupt log reader")
-
-    async def _unblock(self) -> None:
-        while self._blocked and self._changed.is_set() and self._client_id is not None:
-            if await self._control.client_unblock(self._client_id):
-                return
-            await asyncio.sleep(0.001)  # our read has not reached Redis yet
-
-    async def _read(self) -> None:
-        if not self._cursors:
-            self._changed.clear()
-            await self._changed.wait()
-            return
-        self._changed.clear()
-        asked = {log_key(slot): cursor for slot, cursor in self._cursors.items()}
-        self._blocked = True
-        try:
-            if self._client_id is None:
-                self._client_id = await self._client.client_id()
-            found: Any = await self._client.xread(asked, count=READ_COUNT, block=BLOCK_MS)  # type: ignore[arg-type]
-        finally:
-            self._blocked = False
-        for name, entries in found or ():
-            slot = self._slots.get(name)
+    async def _more(self) -> None:
+        asked = dict(self._cursors)
+        for key, entries in await self._read.read():
+            slot = self._slots.get(key)
             # A slot removed, or given another cursor, while Redis was read: not this answer's business.
-            if slot is not None and self._cursors[slot] == asked[name.decode()]:
-                self._cursors[slot] = entries[-1][0].decode()
-                self._ready.append(LogBatch(slot, _decode(slot, entries), self._cursors[slot]))
+            if slot is not None and self._cursors[slot] == asked.get(slot):
+                cursor = self._cursors[slot] = entries[-1][0].decode()
+                self._read.put(key, cursor)
+                self._ready.append(LogBatch(slot, _decode(slot, entries), cursor))
 
 
-def _decode(slot: int, entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> list[AgentInput]:
+def _decode(slot: int, entries: Sequence[Entry]) -> list[AgentInput]:
     inputs = []
-    for position, fields in entries:
+    for position, raw in entries:
         try:
-            inputs.append(AgentInput.FromString(fields[b"e"]))
-        except (DecodeError, KeyError) as error:
+            inputs.append(AgentInput.FromString(raw))
+        except DecodeError as error:
             _log.error("unreadable entry", slot=slot, position=position.decode(), error=repr(error))
     return inputs

@@ -44,6 +44,7 @@ async def build(service: Service) -> None:
         service.on_start(start)
     service.background("inputs", app.run)
     service.background("timers", app.timers.run)
+    service.background("trim", app.trim)
     for stop in (slots.stop, performer.stop, rq.stop, log.stop, fenced.stop):
         service.on_stop(stop)
 

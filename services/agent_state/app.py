@@ -36,6 +36,7 @@ BATCHES: Final = 256
 """Batches of the log being dealt with at once (those that wait for Config)."""
 PERFORMED_S: Final = 0.25
 """Effects that were carried out are forgotten with the next write, or after so many seconds."""
+TRIM_S: Final = 5.0
 RETRY_S: Final = 0.05
 RETRY_LAST_S: Final = 1.0
 
@@ -242,6 +243,7 @@ class AgentStateApp:
                     self._saved(state, taken)
 
     async def _store_taken(self, state: SlotState, taken: Unsaved) -> None:
+        cursor = state.cursor
         await self._store.write(
             state.slot,
             state.epoch,
@@ -249,8 +251,18 @@ class AgentStateApp:
             desks={key: pack_desk(desk) for key, desk in taken.desks.items()},
             pending={effect.id: effect.SerializeToString() for effect in taken.effects},
             performed=taken.performed,
-            cursor=state.cursor,
+            cursor=cursor,
         )
+        state.saved = cursor
+
+    async def trim(self) -> None:
+        """Lets go what of the log is taken and written, until cancelled: a log takes so many entries and no more."""
+        while True:
+            await asyncio.sleep(TRIM_S)
+            for state in list(self._slots.values()):
+                if state.saved and state.saved != state.trimmed:
+                    await self._inputs.trim(state.slot, state.saved)
+                    state.trimmed = state.saved
 
     def _saved(self, state: SlotState, taken: Unsaved) -> None:
         for follow in taken.then:

@@ -42,6 +42,10 @@ class SlotState:
     agents: dict[str, Agent]
     desks: dict[str, Desk]
     cursor: str
+    saved: str = ""
+    """The cursor as it was last written."""
+    trimmed: str = ""
+    """What is before it is gone from the log."""
     effects_made: int = 0
     """Number of the last effect: their ids sort in the order they were caused."""
     unsaved: Unsaved = field(default_factory=Unsaved)

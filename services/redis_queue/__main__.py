@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 
-import redis.asyncio
 from voice.redis_queue.v1.queue_service_pb2_grpc import add_QueueServiceServicer_to_server
 
 from mesh.service import Service, main
@@ -22,8 +21,7 @@ async def build(service: Service) -> None:
     """Settings, parts, wiring."""
     settings = load(RedisQueueSettings, "redis_queue")
     store = Store(service.redis, settings)
-    reading = redis.asyncio.Redis.from_url(service.settings.redis, socket_timeout=None)
-    follower = Follower(store, reading, service.metrics)
+    follower = Follower(store, service.metrics)
     appender = Appender(store, follower, service.metrics)
     swept = service.metrics.counter("swept_total", "Events removed from slots because of their age")
 

@@ -45,11 +45,10 @@ class Node:
 
     async def start(self) -> None:
         client = redis.asyncio.Redis.from_url(self._redis_url)
-        reading = redis.asyncio.Redis.from_url(self._redis_url, socket_timeout=None)
         metrics = Metrics("redis_queue")
         self.metrics = metrics
         self.store = Store(client, self._settings)
-        self.follower = Follower(self.store, reading, metrics)
+        self.follower = Follower(self.store, metrics)
         self.appender = Appender(self.store, self.follower, metrics)
         await self.store.load()
         tasks = [asyncio.create_task(self.follower.run()), asyncio.create_task(self.appender.run())]
