@@ -314,8 +314,8 @@ async def test_a_frozen_service_is_noticed(tmp_path: Path) -> None:
         await until(lambda: reaches(egress, "frozen", calls=1))
         process.stop()
         started = time.monotonic()
-        answer = await execute_within(egress, 30.0)
+        answer = await execute_within(egress, 60.0)
         assert answer.code is not OK
-        assert time.monotonic() - started < 15.0
+        assert time.monotonic() - started < 30.0
         process.cont()
         await until(lambda: reaches(egress, "frozen", calls=1))
