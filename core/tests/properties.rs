@@ -146,7 +146,7 @@ proptest! {
             agent.tick(second * 1_000_000);
             Engine::tick(&mut proxy, second * 1_000_000);
         }
-        prop_assert!(Engine::next_due(&proxy).is_none() || proxy.stack.table.len() > 0);
+        prop_assert!(Engine::next_due(&proxy).is_none() || !proxy.stack.table.is_empty());
     }
 
     #[test]

@@ -20,6 +20,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 const WAKE: u64 = u64::MAX;
+/// Rounds of sending in one turn: the first and as many attempts at other addresses as a proxy makes.
+const MAX_ATTEMPTS: usize = 10;
 
 struct Inner<E> {
     engine: E,
@@ -299,14 +301,22 @@ impl<E: Engine> Shared<E> {
             for index in failed {
                 inner.engine.unreachable(output.data(&output.packets[index]), now);
             }
+            self.flush_locked(&mut inner);
             self.signal(&mut inner);
         }
     }
 
+    /// Sends what the engine has, and what it makes of failures (another address, another node), a few times over.
     fn flush_locked(&self, inner: &mut Inner<E>) {
-        if inner.engine.output().is_empty() {
-            return;
+        for _ in 0..MAX_ATTEMPTS {
+            if inner.engine.output().is_empty() {
+                return;
+            }
+            self.flush_once(inner);
         }
+    }
+
+    fn flush_once(&self, inner: &mut Inner<E>) {
         let mut output = std::mem::take(inner.engine.output());
         if self.gate.open() {
             let failed = self.send(&output, &inner.transports);
@@ -318,7 +328,7 @@ impl<E: Engine> Shared<E> {
             self.hold(inner, &output);
         }
         output.clear();
-        // What failures made (an event, another attempt) waits for the next turn; the arena goes back for use again.
+        // The arena goes back for use again, unless failures made new packets.
         if inner.engine.output().is_empty() {
             *inner.engine.output() = output;
         }

@@ -1,6 +1,7 @@
 //! Between Python's and the crate's ways to write things.
 
-use super::values::{NameAddr, Uri};
+use super::name_addr::NameAddr;
+use super::uri::Uri;
 use crate::sip::message::header_is_writable;
 use crate::sip::uri::literal_ip;
 use pyo3::exceptions::PyValueError;

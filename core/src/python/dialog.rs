@@ -3,7 +3,7 @@
 use super::convert::AddressLike;
 use super::errors::{dialog_error, parse_error};
 use super::message::{check_cseq, finish, wrap_request, Message, Request, Response};
-use super::values::Uri;
+use super::uri::Uri;
 use crate::sip::chars::is_token_text;
 use crate::sip::dialog::Dialog as Core;
 use pyo3::exceptions::PyValueError;

@@ -10,7 +10,3 @@ pub const MAX_LINE_LENGTH: usize = 8_192;
 pub const MAX_URI_LENGTH: usize = 2_048;
 /// Parameters of one URI or header value.
 pub const MAX_PARAMS: usize = 64;
-/// Levels of nested comments.
-pub const MAX_NESTING: usize = 8;
-/// Vias a message may have crossed: above the largest useful Max-Forwards (70).
-pub const MAX_VIAS: usize = 70;

@@ -7,6 +7,7 @@ pub mod digest;
 pub mod error;
 pub mod header;
 pub mod identifiers;
+pub mod layout;
 pub mod limits;
 pub mod message;
 pub mod method;

@@ -33,7 +33,6 @@ __all__ = [
     "MAX_HEADER_COUNT",
     "MAX_LINE_LENGTH",
     "MAX_MESSAGE_SIZE",
-    "MAX_NESTING",
     "MAX_PARAMS",
     "MAX_URI_LENGTH",
     "Message",
@@ -79,8 +78,6 @@ MAX_URI_LENGTH: int
 """2_048 bytes of a request URI: rule "uri-length" (414)."""
 MAX_PARAMS: int
 """64 parameters of one URI or header value: rule "param-count" (400)."""
-MAX_NESTING: int
-"""8 levels of nested comments in a header value: rule "nesting" (400)."""
 
 class ParseError(ValueError):
     """Input that is not SIP (or SDP, or a digest header)."""
@@ -447,7 +444,7 @@ class TransactionTimeout:
 
 @final
 class TransportFailed:
-    """A request of ours could not be delivered: as 503. reason: "icmp", "send", "no-socket"."""
+    """A request of ours could not be delivered: as 503. reason: "icmp" (also when the system refuses to send)."""
 
     __match_args__ = ("txn", "reason")
     txn: int
@@ -820,10 +817,12 @@ class Proxy:
     def set_identity(
         self, fqdn: str, *, cluster: str = "", record_route_params: str = "", aliases: Sequence[str] = ()
     ) -> None:
-        """fqdn: our name towards trunks (host or host:port), and the sent-by host of our Via towards
-        nodes, so that a retransmission through another proxy is the same transaction there. cluster: name
-        counted as ours in request URIs and routes, like fqdn and aliases. record_route_params: e.g.
-        "transport=udp;x=1"."""
+        """fqdn: our name towards trunks (host or host:port), and the sent-by host of our Via towards nodes, so that
+        a retransmission through another proxy is the same transaction there. cluster: a name counted as ours
+        in request URIs and routes, like fqdn. aliases: more of them; literal addresses too, which then mean us
+        with any port: give the other proxies' addresses, so that a route set made by one proxy works at every
+        other. record_route_params: e.g. "transport=udp;x=1".
+        """
 
     def set_domains(self, domains: Sequence[str]) -> None:
         """Host names whose request URIs, coming from nodes, mean ourselves."""

@@ -16,6 +16,9 @@ use std::net::SocketAddr;
 
 pub use outgoing::{originate, Originated, SendError};
 
+/// RFC 3261 §13.3.1.1.
+const PROVISIONAL_REFRESH: Micros = 60 * SECOND;
+
 #[derive(Debug, Clone)]
 pub struct Config {
     pub timings: Timings,
@@ -135,12 +138,21 @@ impl Agent {
                 News::AckTimeout => self.events.push(Event::Timeout { txn, kind: "ack" }),
                 News::ResponseTimeout => self.events.push(Event::Timeout { txn, kind: "response" }),
                 News::Unreachable => self.events.push(Event::Failed { txn, reason: "icmp" }),
-                News::Extra => self.stack.send_trying(txn, now),
+                News::Extra => self.provisional_due(txn, now),
                 News::Terminated if self.config.report_terminated => {
                     self.events.push(Event::Terminated { txn })
                 }
                 News::Terminated => {}
             }
+        }
+    }
+
+    /// Nothing was said about an INVITE yet: 100. It rings: the last provisional response again, each minute, so that no proxy
+    /// on the way gives up (§13.3.1.1).
+    fn provisional_due(&mut self, txn: TxnId, now: Micros) {
+        self.stack.send_trying(txn, now);
+        if self.stack.repeat_provisional(txn) {
+            self.stack.arm_extra(txn, PROVISIONAL_REFRESH, now);
         }
     }
 

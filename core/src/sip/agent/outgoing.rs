@@ -7,7 +7,7 @@ use super::super::stack::table::TxnId;
 use super::super::stack::{Gone, Role, Stack};
 use super::super::txn::Micros;
 use super::super::via::MAGIC_COOKIE;
-use super::Agent;
+use super::{Agent, PROVISIONAL_REFRESH};
 use std::net::SocketAddr;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +139,9 @@ impl Agent {
             0
         };
         self.stack.respond(txn, status, response.to_bytes(), ack_key, now)?;
+        if method == b"INVITE" && (101..200).contains(&status) {
+            self.stack.arm_extra(txn, PROVISIONAL_REFRESH, now);
+        }
         self.collect(now);
         Ok(())
     }

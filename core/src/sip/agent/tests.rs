@@ -105,6 +105,18 @@ fn trying_comes_after_200_ms_and_not_at_all_when_ringing_was_sent() {
 }
 
 #[test]
+fn a_ringing_phone_says_so_each_minute() {
+    let mut pair = Pair::new(Weather::default(), 1);
+    let (_, at_b, invite) = pair.invite("c1");
+    pair.b.respond(at_b, answer(&invite, 180), pair.net.now).unwrap();
+    pair.pass(130 * SECOND);
+    assert_eq!(pair.net.seen(0, "SIP/2.0 180"), 3);
+    pair.b.respond(at_b, answer(&invite, 486), pair.net.now).unwrap();
+    pair.pass(130 * SECOND);
+    assert_eq!(pair.net.seen(0, "SIP/2.0 180"), 3);
+}
+
+#[test]
 fn a_2xx_without_ack_is_repeated_for_32_seconds_and_reported() {
     let mut pair = Pair::new(Weather::default(), 1);
     let (_, at_b, invite) = pair.invite("c1");

@@ -177,6 +177,19 @@ impl Stack {
         }
     }
 
+    /// Sends the last provisional response of an INVITE (not 100) again; false when there is none to repeat.
+    pub fn repeat_provisional(&mut self, id: TxnId) -> bool {
+        let Some(txn) = self.table.get(id) else { return false };
+        let Machine::ServerInvite(machine) = &txn.machine else { return false };
+        let trying = txn.packet.starts_with(b"SIP/2.0 100");
+        if machine.state != server_invite::State::Proceeding || txn.packet.is_empty() || trying {
+            return false;
+        }
+        self.counters.retransmissions_out += 1;
+        self.out.push(&txn.packet, txn.peer, txn.socket);
+        true
+    }
+
     /// Changes where the responses of a transaction go from now on.
     pub fn set_peer(&mut self, id: TxnId, peer: SocketAddr) {
         if let Some(txn) = self.table.get_mut(id) {
