@@ -170,7 +170,7 @@ def test_a_node_with_another_key_does_not_serve(
     )
     try:
         stranger.start(wait=False)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while "set VOICEMESH_CONFIG_SECRET_KEYS" not in stranger.log():
             assert time.monotonic() < deadline, stranger.log()
             time.sleep(0.05)

@@ -50,7 +50,7 @@ def rule(name: str, pattern: str, replacement: str = "", barred: bool = False) -
     return ConfigObject(dial_rule=made)
 
 
-async def eventually(ask: Callable[[], Awaitable[bool]], seconds: float = 5.0) -> float:
+async def eventually(ask: Callable[[], Awaitable[bool]], seconds: float = 15.0) -> float:
     """Polls until it holds; gives the time it took."""
     started = time.monotonic()
     while not await ask():
@@ -228,7 +228,7 @@ async def test_contacts_of_a_device(client: Client, numbers: str, ask: Ask) -> N
     assert list((await ask("1001")).contacts[0].path) == ["sip:edge;lr"]
     # Two: both, the preferred one first; one of them ends by itself.
     revision = await register(
-        client, numbers, "1001", revision, ("sip:1001@10.0.0.1", 500, 60), ("sip:1001@10.0.0.2", 900, 0.8)
+        client, numbers, "1001", revision, ("sip:1001@10.0.0.1", 500, 60), ("sip:1001@10.0.0.2", 900, 3)
     )
     await eventually(lambda: has("sip:1001@10.0.0.2", "sip:1001@10.0.0.1"))
     await eventually(lambda: has("sip:1001@10.0.0.1"))

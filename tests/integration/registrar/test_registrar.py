@@ -29,6 +29,11 @@ from tests.integration.servers import RedisServer
 HOME, DESK = "sip:1001@10.0.0.1:5060", "sip:1001@10.0.0.2:5060"
 
 
+def about(seconds: dict[str, int]) -> object:
+    """Seconds left, on a machine that may be busy."""
+    return pytest.approx(seconds, abs=5)
+
+
 class Proxy:
     """What a proxy asks a Registrar."""
 
@@ -146,17 +151,17 @@ async def test_register_refresh_several_contacts_expire_wildcard(
     start_registrar: Callable[..., NodeProcess], phones: str, client: Client, dial_plan_node: NodeProcess
 ) -> None:
     async with proxy_at(start_registrar(), phones) as proxy:
-        assert await proxy.register("1001", 1, (HOME, 600)) == {HOME: 600}
+        assert await proxy.register("1001", 1, (HOME, 600)) == about({HOME: 600})
         assert await in_config(client, phones, "1001") == [HOME]
-        assert await proxy.register("1001", 2, (HOME, 900)) == {HOME: 900}
-        assert await proxy.register("1001", 1, (DESK, 2), call_id="c2") == {HOME: 900, DESK: 2}
+        assert await proxy.register("1001", 2, (HOME, 900)) == about({HOME: 900})
+        assert await proxy.register("1001", 1, (DESK, 8), call_id="c2") == about({HOME: 900, DESK: 8})
         assert await in_config(client, phones, "1001") == [HOME, DESK]
         async with grpc.aio.insecure_channel(dial_plan_node.target) as channel:
             ask = ResolveRequest(tenant=phones, destination="1001", caller_dn="1002")
             found = await DialPlanServiceStub(channel).Resolve(ask, timeout=2)
             assert [contact.uri for contact in found.contacts] == [HOME, DESK]
-        assert await proxy.register("1001", 9, call_id="query") == {HOME: 900, DESK: 2}
-        deadline = time.monotonic() + 6
+        assert await proxy.register("1001", 9, call_id="query") == about({HOME: 900, DESK: 8})
+        deadline = time.monotonic() + 25
         while DESK in await proxy.register("1001", 9, call_id="query"):
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
@@ -187,7 +192,7 @@ async def test_what_is_refused_and_why(start_registrar: Callable[..., NodeProces
         )
         assert {field for field, _ in wrong.violations} == {"wildcard", "contacts[0].uri"}
         # The same REGISTER again, as after a lost answer.
-        assert await proxy.register("1001", 5, (HOME, 600)) == {HOME: 600}
+        assert await proxy.register("1001", 5, (HOME, 600)) == about({HOME: 600})
 
 
 @pytest.mark.feature("RG-03")
@@ -206,7 +211,7 @@ async def test_devices_are_reported_on_first_binding_and_on_the_last_one_gone(
         await proxy.register("1002", 1, (HOME, 2))
         told = await reports.until("1002", 2)
         assert told == [(True, "register"), (False, "expired")]
-        assert 2.0 <= time.time() - started < 5.0
+        assert 2.0 <= time.time() - started < 12.0
         await proxy.register("1001", 1, (HOME, 600), call_id="c3")
         assert (await reports.until("1001", 3))[2] == (True, "register")
         assert len(reports.inputs) == 5, "nothing was reported twice"
@@ -259,15 +264,15 @@ async def test_a_device_goes_out_at_its_own_time_after_a_restart(
     node = start_registrar()
     async with proxy_at(node, phones) as proxy:
         await proxy.register("1001", 1, (HOME, 600))
-        await proxy.register("1002", 1, (HOME, 12))
-        ends = time.time() + 12
+        await proxy.register("1002", 1, (HOME, 20))
+        ends = time.time() + 20
         await reports.until("1002", 1)
     assert node.terminate() == 0
     node.start()
     assert time.time() < ends, (
         "the machine is too busy for this test: the restart took longer than the binding"
     )
-    assert (await reports.until("1002", 2, 20))[1] == (False, "expired")
+    assert (await reports.until("1002", 2, 30))[1] == (False, "expired")
     told = next(i.device for i in reports.inputs if i.subject == "dn:1002" and not i.device.in_service)
     assert -0.1 < told.time_us / 1e6 - ends < 1.5
     async with proxy_at(node, phones) as proxy:
@@ -290,7 +295,7 @@ async def test_registering_goes_on_without_redis_and_reports_follow(
         async with followed(server.url, phones) as before:
             await before.until("1001", 1)
         server.kill()
-        assert await proxy.register("1002", 1, (HOME, 600)) == {HOME: 600}
+        assert await proxy.register("1002", 1, (HOME, 600)) == about({HOME: 600})
         assert await proxy.register("1001", 2, wildcard=True) == {}
         assert await in_config(client, phones, "1002") == [HOME]
         # It comes back empty: the fences are raised again and what was not reported is.
