@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from mesh import deadline
 from mesh.telemetry.logs import logger
@@ -15,6 +15,9 @@ LONGEST_PAUSE_S = 5.0
 """Longest pause between attempts, seconds."""
 HEALTHY_AFTER_S = 30.0
 """A task that ran this long begins again with the first pause when it fails."""
+
+CANCEL_AGAIN_S = 0.2
+"""A task that has not ended by then is cancelled again, seconds."""
 
 log = logger("supervision")
 
@@ -43,15 +46,11 @@ class Supervisor:
     async def end(self, *names: str) -> None:
         """Cancels these tasks and waits for them; names of none that runs are ignored."""
         tasks = [task for name in names if (task := self._tasks.pop(name, None)) is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _ended(tasks)
 
     async def stop(self) -> None:
         """Cancels all tasks and waits for them."""
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await _ended(list(self._tasks.values()))
         self._tasks.clear()
 
     async def _keep(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
@@ -69,3 +68,12 @@ class Supervisor:
                 pause = FIRST_PAUSE_S
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancels until all have ended: redis-py takes a cancellation while it connects for a timeout of its own."""
+    waiting = set(tasks)
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=CANCEL_AGAIN_S)
