@@ -34,6 +34,7 @@ from demo.phone import Phone
 from mesh.identity import tokens
 from mesh.local import LocalMesh, LocalSettings
 
+HERE = Path(__file__).resolve().parent
 SIPP = Path(__file__).resolve().parents[1] / "sipp"
 WAIT_S = 15.0
 """Longest wait for one thing to happen, seconds."""
@@ -231,12 +232,18 @@ def sipp_phones(
         users = Path(folder) / "users.csv"
         users.write_text("\n".join(["SEQUENTIAL", *lines, ""]))
         register = [
-            "sipp", "-sf", str(SIPP / "register.xml"), *address, "-inf", str(users), "-m", str(len(numbers)), "-r", "20",
-            "-key", "expires", "600", "-timeout", "30s", proxy,
+            "sipp", "-sf", str(HERE / "sipp" / "register.xml"), *address, "-inf", str(users), "-m", str(len(numbers)), "-r", "20",
+            "-key", "expires", "600", "-timeout", "30s", "-trace_err", "-error_file", "errors.log", proxy,
         ]  # fmt: skip
         done = subprocess.run(register, capture_output=True, cwd=folder, timeout=60, check=False)
         if done.returncode != 0:
-            raise AssertionError(f"sipp could not register: {done.stdout.decode(errors='replace')[-1500:]}")
+            errors = Path(folder) / "errors.log"
+            said = (
+                errors.read_text(errors="replace")[-2000:]
+                if errors.exists()
+                else done.stderr.decode()[-2000:]
+            )
+            raise AssertionError(f"sipp could not register, exit code {done.returncode}: {said}")
         command = ["sipp", "-sf", str(SIPP / "uas.xml"), *address, "-d", str(answer_ms)]
         phones = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:

@@ -88,7 +88,7 @@ def _check_threads(seen: list[EventEnvelope]) -> None:
     """Each call: one sequence without gaps (user-data requests are not for clients), in the documented order."""
     for key, thread in _threads(seen).items():
         seqs = [e.seq for e in thread]
-        assert seqs == sorted(set(seqs)), key
+        assert seqs == sorted(set(seqs)), [(e.seq, name_of(e), e.event.this_dn) for e in thread]
         missing = set(range(1, seqs[-1] + 1)) - set(seqs)
         changed = sum(name_of(e) == "ATTACHED_DATA_CHANGED" for e in thread)
         assert len(missing) <= changed, (key, missing)
