@@ -49,7 +49,7 @@ check-gen:
 
 check-core:
 	@cargo fmt --check --manifest-path core/Cargo.toml
-	@cargo clippy -q --all-targets --manifest-path core/Cargo.toml -- -D warnings
+	@cargo clippy -q --all-targets --features python --manifest-path core/Cargo.toml -- -D warnings
 
 test-core:
 	@cargo test -q --manifest-path core/Cargo.toml
