@@ -21,13 +21,14 @@ from voicecore.sip import ParseError, Request, TransactionGone, new_tag
 
 from mesh.identifiers import new_call_uuid, new_conn_id
 from mesh.slots import NotOwner
-from mesh.telemetry import ladder, logger, new_traceparent, steps
+from mesh.telemetry import logger, new_traceparent, steps
 from mesh.telemetry.tracing import parse_traceparent
 from services.sip_cluster import effects as do
 from services.sip_cluster import inputs
 from services.sip_cluster.calls import CallThread, Identity, RequestRecord, TimerKind
 from services.sip_cluster.entry import Entry, Outcome, Signal
 from services.sip_cluster.inputs import Input
+from services.sip_cluster.ladder import draw
 from services.sip_cluster.legs import IllegalFact
 from services.sip_cluster.machine import handle
 from services.sip_cluster.next_hop import Address, NextHop, NoNextHop, host_port
@@ -148,8 +149,13 @@ class Node:
         self.signalling.adopt(entry, signal)
         self.signalling.track(txn, entry, signal, Use.INVITE)
         if steps.enabled():
-            text = f"{request.method} {request.uri}"
-            ladder("sip", text, from_=host_port(peer), to=steps.node(), call_thread_id=thread.id)
+            draw(
+                entry,
+                f"{request.method} {request.uri}",
+                from_=host_port(peer),
+                to=steps.node(),
+                call_id=request.call_id,
+            )
         self.feed(entry, inputs.InviteReceived(request.body, request.content_type or ""))
 
     def make(self, asked: inputs.MakeCall, traceparent: str) -> Entry:

@@ -11,10 +11,11 @@ from voice.tlib.v1.event_pb2 import Event
 from voice.tlib.v1.request_pb2 import Request
 
 from mesh.rq import PublisherFull
-from mesh.telemetry import logger
+from mesh.telemetry import logger, steps
 from services.sip_cluster import kv
 from services.sip_cluster.effects import Publish, PublishForeign, PublishRequest
 from services.sip_cluster.entry import Entry
+from services.sip_cluster.ladder import draw_event
 
 RETRY_S = 0.1
 """Pause before events that found the publisher full are given to it again, seconds."""
@@ -108,6 +109,8 @@ class Publishing:
     def publish(self, entry: Entry, envelope: EventEnvelope) -> None:
         """Gives an event to the publisher. One that finds it full is kept and given again: new calls are refused
         long before (see the node's limits), so this ends."""
+        if steps.enabled():
+            draw_event(envelope)
         if self._late:
             self._late.append(envelope)
             return

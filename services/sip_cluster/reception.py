@@ -23,11 +23,12 @@ from voicecore.sip import (
     Via,
 )
 
-from mesh.telemetry import ladder, logger, steps
+from mesh.telemetry import logger, steps
 from mesh.telemetry.steps import enabled as ladder_enabled
 from services.sip_cluster import inputs
 from services.sip_cluster.entry import Entry, Signal
 from services.sip_cluster.inputs import Input
+from services.sip_cluster.ladder import draw
 from services.sip_cluster.legs import allowed
 from services.sip_cluster.next_hop import Address, NextHop, host_port
 from services.sip_cluster.signalling import ALLOW, Signalling, Use
@@ -82,13 +83,14 @@ class Reception:
 
     def _request(self, event: RequestReceived) -> None:
         request = event.request
-        if ladder_enabled():
-            _draw(f"{request.method} {request.uri}", event.source, request)
         tag = request.to_tag
-        if tag is None:
+        if tag is None:  # drawn where its call begins
             self._outside(event.txn, request, event.source)
             return
         found = self._signalling.by_tag.get(tag)
+        if ladder_enabled():
+            entry = found[0] if found else None
+            _draw(f"{request.method} {request.uri}", event.source, request, entry)
         if found is None:
             self._refuse(event.txn, request, 481, event.source)
             return
@@ -134,32 +136,32 @@ class Reception:
         dialog = signal.dialog
         leg = entry.thread.legs.get(signal.leg)
         if dialog is None or leg is None:
-            self._refuse(txn, request, 481, peer)
+            self._refuse(txn, request, 481, peer, entry)
             return
         try:
             dialog.accept(request)
         except DialogError as error:
-            self._refuse(txn, request, error.status, peer)
+            self._refuse(txn, request, error.status, peer, entry)
             return
         except ParseError:
-            self._refuse(txn, request, 400, peer)
+            self._refuse(txn, request, 400, peer, entry)
             return
         method = request.method
         if method == "BYE":
             if allowed(leg, "ByeReceived"):
-                self._refuse(txn, request, 200, peer)
+                self._refuse(txn, request, 200, peer, entry)
                 self._calls.feed(entry, inputs.ByeReceived(leg.id))
             else:
-                self._refuse(txn, request, 481, peer)
+                self._refuse(txn, request, 481, peer, entry)
         elif method == "INVITE":
             self._reinvite(txn, request, peer, entry, signal)
         elif method == "INFO" and allowed(leg, "InfoReceived"):
-            self._refuse(txn, request, 200, peer)
+            self._refuse(txn, request, 200, peer, entry)
             self._calls.feed(entry, inputs.InfoReceived(leg.id, request.body, request.content_type or ""))
         elif method == "OPTIONS":
-            self._refuse(txn, request, 200, peer)
+            self._refuse(txn, request, 200, peer, entry)
         else:
-            self._refuse(txn, request, 405, peer)
+            self._refuse(txn, request, 405, peer, entry)
 
     def _reinvite(self, txn: int, request: Request, peer: Address, entry: Entry, signal: Signal) -> None:
         leg = entry.thread.legs[signal.leg]
@@ -171,7 +173,9 @@ class Reception:
         self._signalling.track(txn, entry, signal, Use.OFFER)
         self._calls.feed(entry, inputs.Offered(leg.id, request.body, request.content_type or ""))
 
-    def _refuse(self, txn: int, request: Request, status: int, peer: Address) -> None:
+    def _refuse(
+        self, txn: int, request: Request, status: int, peer: Address, entry: Entry | None = None
+    ) -> None:
         """Answers a request that needs nothing but a status."""
         headers = []
         if status in (200, 405):
@@ -181,7 +185,7 @@ class Reception:
         if status == 420:
             headers.append(("Unsupported", request.get("Require") or ""))
         try:
-            self._signalling.respond(None, txn, request.reply(status, headers=headers), peer)
+            self._signalling.respond(entry, txn, request.reply(status, headers=headers), peer)
         except TransactionGone:
             self.ignored += 1
 
@@ -346,6 +350,5 @@ def _problem(request: Request) -> int:
 
 
 def _draw(text: str, source: Address | None, message: Request | Response, entry: Entry | None = None) -> None:
-    thread = entry.thread.id if entry is not None else ""
     peer = host_port(source) if source else ""
-    ladder("sip", text, from_=peer, to=steps.node(), call_thread_id=thread, call_id=message.call_id)
+    draw(entry, text, from_=peer, to=steps.node(), call_id=message.call_id)

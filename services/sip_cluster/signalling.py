@@ -19,10 +19,11 @@ from voicecore.sip import (
     new_tag,
 )
 
-from mesh.telemetry import ladder, logger
+from mesh.telemetry import logger
 from mesh.telemetry.steps import enabled as ladder_enabled
 from services.sip_cluster import effects as do
 from services.sip_cluster.entry import Entry, Signal
+from services.sip_cluster.ladder import draw
 from services.sip_cluster.next_hop import Address, NextHop, NoNextHop, host_port
 
 ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO"
@@ -317,5 +318,4 @@ class Signalling:
 
     def _draw(self, entry: Entry | None, text: str, peer: Address) -> None:
         if ladder_enabled():
-            thread = entry.thread.id if entry is not None else ""
-            ladder("sip", text, to=host_port(peer), call_thread_id=thread)
+            draw(entry, text, to=host_port(peer))
