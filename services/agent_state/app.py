@@ -87,8 +87,7 @@ class AgentStateApp:
         state = SlotState(number, epoch, loaded.agents, loaded.desks, loaded.cursor)
         self._slots[number] = state
         self._writers[number] = detached(self._write(state), f"write slot {number}")
-        for effect in loaded.pending:
-            self._performer.perform(effect, epoch, self._owned(state), self._performed(state))
+        self._performer.perform(loaded.pending, epoch, self._owned(state), self._performed(state))
         for agent in state.agents.values():
             self.timers.set(number, agent)
         self._reader.add(number, loaded.cursor)
@@ -267,8 +266,7 @@ class AgentStateApp:
     def _saved(self, state: SlotState, taken: Unsaved) -> None:
         for follow in taken.then:
             follow()
-        for effect in taken.effects:
-            self._performer.perform(effect, state.epoch, self._owned(state), self._performed(state))
+        self._performer.perform(taken.effects, state.epoch, self._owned(state), self._performed(state))
 
     def _owned(self, state: SlotState) -> Callable[[], bool]:
         return lambda: self._slots.get(state.slot) is state

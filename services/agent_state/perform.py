@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import grpc
 import redis.asyncio
+from voice.error.v1.reason_pb2 import Reason
 from voice.record.v1.agent_pb2 import AgentEffect
 
 from mesh.log import LogFull, RequestLog
@@ -18,6 +19,10 @@ from services.agent_state.logins import Logins
 
 RETRY_S: Final = 0.05
 RETRY_LAST_S: Final = 2.0
+PASSING: Final = frozenset({Reason.REASON_SEQUENCE_GAP, Reason.REASON_STALE_EPOCH})
+"""An event before it is still to come; or the slot has a new owner, of which we shall hear."""
+AFTER_S: Final = 1.0
+"""How long the answer to a logout waits for Config at most, seconds."""
 
 Done = Callable[[str], None]
 
@@ -35,13 +40,22 @@ class Performer:
         self._performed = metrics.counter("effects_total", "Effects carried out", ["kind"])
         metrics.queue("effects", lambda: len(self._running), "Effects under way")
 
-    def perform(self, effect: AgentEffect, epoch: int, owned: Callable[[], bool], done: Done) -> None:
-        """Begins an effect; `done(id)` when it has been carried out. It is tried again while the slot is `owned`."""
-        kind = effect.WhichOneof("effect") or ""
-        first = self._begin(effect, kind, epoch)
-        task = detached(self._finish(effect, kind, first, epoch, owned, done), f"{kind} {effect.id}")
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+    def perform(
+        self, effects: Sequence[AgentEffect], epoch: int, owned: Callable[[], bool], done: Done
+    ) -> None:
+        """Begins effects; `done(id)` when one has been carried out. They are tried again while the slot is `owned`."""
+        ending: dict[str, asyncio.Task[None]] = {}
+        for effect in effects:
+            kind = effect.WhichOneof("effect") or ""
+            agent = effect.answer.outcome.event.agent_id if kind == "answer" else ""
+            after = ending.get(agent)
+            first = None if after else self._begin(effect, kind, epoch)
+            work = self._finish(effect, kind, first, epoch, owned, done, after)
+            task = detached(work, f"{kind} {effect.id}")
+            if kind == "end_login":  # whoever is told that the agent has logged out finds it so in Config
+                ending[effect.end_login.agent_id] = task
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
 
     async def stop(self) -> None:
         """Leaves what is under way to the heir, who finds it pending."""
@@ -73,7 +87,11 @@ class Performer:
         epoch: int,
         owned: Callable[[], bool],
         done: Done,
+        after: asyncio.Task[None] | None,
     ) -> None:
+        if after is not None:
+            await asyncio.wait({after}, timeout=AFTER_S)
+            attempt = self._begin(effect, kind, epoch)
         pause = RETRY_S
         while True:
             try:
@@ -81,9 +99,9 @@ class Performer:
                     await attempt
                     break
             except AppendRefused as error:
-                # Another owner publishes this stream now, or it was published before under the same place.
                 self._log.error("event refused", effect=effect.id, error=str(error))
-                break
+                if error.reason not in PASSING:
+                    break  # there is another event in its place, or it is none: again would be the same
             except (LogFull, redis.RedisError, OSError, grpc.aio.AioRpcError) as error:
                 self._log.warning("effect failed", effect=effect.id, kind=kind, error=repr(error))
             await asyncio.sleep(pause)
