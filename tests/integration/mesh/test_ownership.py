@@ -93,6 +93,7 @@ class Cluster:
         await asyncio.gather(
             *(node.start(self.endpoint, self.redis_url, self.region, settle_s) for node in added)
         )
+        await until(lambda: all(node.of("joined") for node in added), 60, "nodes did not start")
         return added
 
     def loads(self) -> Counter[str]:
