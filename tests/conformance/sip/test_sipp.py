@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from voicecore import sip
+from voicecore.sip import digest
 
 SCENARIOS = Path(__file__).resolve().parents[2] / "sipp"
 CALLER, CALLEE, CORE = "127.77.1.1", "127.77.1.2", "127.77.1.3"
@@ -100,6 +101,57 @@ def calls(target: sip.Address, count: int, rate: int) -> tuple[int, int]:
     ]
     assert totals, done.stdout + done.stderr
     return totals[-2], totals[-1]
+
+
+def test_registers_with_digest_at_the_proxys_owner() -> None:
+    proxy = sip.Proxy()
+    host, port = proxy.bind_udp(CORE, 0)
+    keeper = digest.NonceKeeper(b"a secret of sixteen bytes or more")
+    verdicts: list[tuple[str, bool]] = []
+    command = [
+        "sipp",
+        "-sf",
+        str(SCENARIOS / "register.xml"),
+        "-i",
+        CALLER,
+        "-p",
+        "5071",
+        "-s",
+        "1001",
+        "-m",
+        "1",
+    ]
+    command += [
+        "-au",
+        "1001",
+        "-ap",
+        "secret",
+        "-key",
+        "domain",
+        "t1.example",
+        "-key",
+        "contact",
+        f"{CALLER}:5060",
+    ]
+    command += ["-nostdin", "-timeout", "20", f"{host}:{port}"]
+    with tempfile.TemporaryDirectory() as folder:
+        sipp = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(2):
+            assert select.select([proxy.fileno()], [], [], 20)[0], "no REGISTER came"
+            (event,) = proxy.drain()
+            assert isinstance(event, sip.RequestReceived)
+            answer = event.request.authorization
+            if answer is None:
+                asked = digest.challenge("t1.example", keeper.create("t1.example", 1000.0))
+                proxy.respond(event.txn, event.request.reply(401, headers=[("WWW-Authenticate", asked)]))
+                continue
+            given = digest.parse_authorization(answer)
+            fresh = keeper.check(given.nonce, given.realm, given.nc, 1000.0)
+            verdicts.append((fresh, digest.verify(given, "REGISTER", password="secret")))
+            proxy.respond(event.txn, event.request.reply(200, contact=event.request.contact))
+        assert sipp.wait(20) == 0
+    proxy.close()
+    assert verdicts == [("good", True)]
 
 
 def test_calls_to_a_user_agent_core() -> None:

@@ -113,6 +113,7 @@ impl Agent {
             Incoming::Request => self.new_request(view, source, socket, now),
             Incoming::Cancel(invite) => self.cancelled(view, invite, source, socket, now),
             Incoming::Ack(txn) => {
+                self.stack.counters.stray_acks += u64::from(txn.is_none());
                 if !(txn.is_none() && self.events.full()) {
                     self.events.push(Event::Ack { txn, message: view.to_message(), source });
                 }

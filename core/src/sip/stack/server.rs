@@ -64,7 +64,6 @@ impl Stack {
         });
         let timings = self.timings;
         let Some(txn) = id.and_then(|id| self.table.get_mut(id)) else {
-            self.counters.stray_acks += 1;
             return Incoming::Ack(None);
         };
         let Machine::ServerInvite(machine) = &mut txn.machine else {
