@@ -173,7 +173,7 @@ class Desk:
         if envelope.WhichOneof("body") != "event":
             return
         event = envelope.event
-        if envelope.call_thread_id:
+        if envelope.stream_key == envelope.call_thread_id:
             change = facts.call_change(event, self._agent_on)
         elif envelope.seq <= self._seen_seq[envelope.stream_key]:
             return

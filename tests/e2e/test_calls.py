@@ -56,7 +56,7 @@ async def test_a_call_from_a_trunk_to_an_extension(platform: Platform, phone: Ph
         await asyncio.sleep(1)
         assert await caller.hang_up(leg) == 200
         deleted = await events.first("CALL_DELETED")
-        thread = [e for e in events.seen if e.call_thread_id == deleted.call_thread_id]
+        thread = [e for e in events.seen if e.stream_key == deleted.call_thread_id]
     assert [t for t in says(caller, sent=False) if t != "100 Trying"] == ["180 Ringing", "200 OK", "200 OK"]
     assert says(caller, sent=True) == ["INVITE", "ACK", "BYE"]
     assert says(phone, sent=False)[1:] == ["INVITE", "ACK", "BYE"]
@@ -84,7 +84,7 @@ async def test_a_call_between_extensions(platform: Platform, phone: Phone) -> No
         assert await other.hang_up(leg) == 200
         await events.first("CALL_DELETED")
         dialing = await events.first("DIALING", this_dn="1902")
-        thread = [e for e in events.seen if e.call_thread_id == dialing.call_thread_id]
+        thread = [e for e in events.seen if e.stream_key == dialing.call_thread_id]
     names = [(name_of(e), e.event.this_dn) for e in thread if name_of(e) not in CALL_BASED]
     assert names[:2] == [("DIALING", "1902"), ("RINGING", "1901")]
     assert set(names[2:4]) == {("ESTABLISHED", "1902"), ("ESTABLISHED", "1901")}
@@ -105,7 +105,7 @@ async def test_a_refused_call(
         with pytest.raises(CallFailed) as failed:
             await leg.until(leg.established, 10)
         deleted = await events.first("CALL_DELETED")
-        thread = [e for e in events.seen if e.call_thread_id == deleted.call_thread_id]
+        thread = [e for e in events.seen if e.stream_key == deleted.call_thread_id]
     assert failed.value.status == status
     if state is not None:
         assert state in [e.event.call_state for e in thread]

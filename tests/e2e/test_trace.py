@@ -43,7 +43,7 @@ async def test_one_trace_joins_sip_call_id_conn_id_session_and_agent_events(plat
         await leg.until(leg.established, 10)
         await caller.hang_up(leg)
         await events.first("CALL_DELETED", conn_id=conn_id)
-        thread = [e for e in events.seen if e.call_thread_id == asked.call_thread_id]
+        thread = [e for e in events.seen if e.stream_key == asked.call_thread_id]
         assert {e.traceparent.split("-")[1] for e in thread} == {trace}
         work = await events.first("AGENT_NOT_READY", agent_id="A1004", agent_work_mode=3)
         assert work.traceparent.split("-")[1] == trace
