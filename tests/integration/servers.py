@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import shutil
@@ -35,6 +36,15 @@ def program(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """In a new child: end it when the test run is killed, and no fixture gets to end it (prctl(2))."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 class Server:
     """One server process with a folder of its own, gone after `close()`."""
 
@@ -64,7 +74,9 @@ class Server:
     def launch(self) -> None:
         """Starts the process."""
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, cwd=self.folder)
+            self.process = subprocess.Popen(
+                self.command(), stdout=log, stderr=log, cwd=self.folder, preexec_fn=die_with_parent
+            )
 
     def wait(self) -> None:
         """Waits until it serves."""
