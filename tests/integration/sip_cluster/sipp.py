@@ -182,6 +182,12 @@ class Phone:
         return _send(ok, retransmit=True) + receive("ACK")
 
     @staticmethod
+    def answers_at_once(port: int = 40002) -> str:
+        """200 and its ACK when nothing came after the INVITE: with all its Via headers, so through proxies too."""
+        ok = _response("200 OK", SDP.format(name="phone", port=port), tag=True)
+        return _send(ok, retransmit=True) + receive("ACK")
+
+    @staticmethod
     def refuses(status: str) -> str:
         """A final failure and its ACK."""
         return _send(_response(status, EMPTY, tag=True), retransmit=True) + receive("ACK")
