@@ -295,3 +295,22 @@ async def test_no_claim_is_ever_put_without_a_lease(etcd: Etcd, region: str) -> 
     thread.lease = lease
     assert await etcd.get(f"/voicemesh/{region}/tenant/slots/t2") is None
     await node.stop()
+
+
+async def test_a_busy_loop_keeps_its_lease(lease: Lease) -> None:
+    """The loop turns only every 300 ms for 4 s, twice the TTL: overloaded, but not standing still."""
+    lost: list[float] = []
+
+    async def told() -> None:
+        lost.append(time.monotonic())
+
+    lease.on_lost(told)
+    await lease.start()
+    end = time.monotonic() + 4
+    while time.monotonic() < end:
+        burst = time.monotonic() + 0.3
+        while time.monotonic() < burst:
+            sum(range(1000))
+        assert lease.good()
+        await asyncio.sleep(0)
+    assert not lost

@@ -17,6 +17,7 @@ import redis.asyncio
 
 from mesh.discovery import Directory
 from mesh.etcd import Etcd
+from mesh.identifiers import new_call_uuid, sip_slot_of_call_uuid
 from mesh.ownership import boottime_ns
 from tests.integration.servers import EtcdCluster, EtcdServer, RedisServer, environment
 
@@ -238,13 +239,21 @@ async def test_heirs_take_over_within_the_ttl_when_a_node_is_killed(cluster: Clu
     names = [node.incarnation for node in cluster.nodes]
     await until(cluster.even(*names), 20, cluster.describe)
     victim = cluster.nodes[1]
-    theirs = len(cluster.directory.slots_of(victim.incarnation))
+    slots = cluster.directory.slots_of(victim.incarnation)
+    theirs = len(slots)
+    call = new_call_uuid(0, int(slots[0]), 1_800_000_000_000, 7)  # the victim's call: its id leads to it
+    owner = cluster.directory.owner(sip_slot_of_call_uuid(call))
+    assert owner is not None
+    assert owner.incarnation == victim.incarnation
     killed = boottime_ns()
     victim.signal(signal.SIGKILL)
     await until(cluster.even(names[0], names[2]), 10, cluster.describe)
     heirs = [event for node in (cluster.nodes[0], cluster.nodes[2]) for event in node.of("acquired")]
     inherited = [event for event in heirs if event["at"] > killed]
     assert len(inherited) == theirs
+    heir = cluster.directory.owner(sip_slot_of_call_uuid(call))
+    assert heir is not None
+    assert heir.incarnation in (names[0], names[2])
     last = max(event["at"] for event in inherited)
     assert last - killed < (TTL_S + 1.5) * 1e9, "TTL, etcd's half second of granularity, and a bit"
     moved = [event for node in cluster.nodes for event in node.of("released") if event["at"] > killed]
