@@ -27,8 +27,11 @@ class AppendRefused(Exception):
     """The stream does not take the event, now or later: REASON_STALE_EPOCH, REASON_SEQUENCE_GAP,
     REASON_ALREADY_EXISTS (another event has its place) or REASON_INVALID_ATTRIBUTE."""
 
-    def __init__(self, event_id: str, reason: Reason.ValueType, last_seq: int, epoch: int) -> None:
-        super().__init__(f"{event_id}: {Reason.Name(reason)}, stream is at seq {last_seq}, epoch {epoch}")
+    def __init__(
+        self, event_id: str, reason: Reason.ValueType, last_seq: int, epoch: int, message: str = ""
+    ) -> None:
+        where = message or f"stream is at seq {last_seq}, epoch {epoch}"
+        super().__init__(f"{event_id}: {Reason.Name(reason)}, {where}")
         self.event_id = event_id
         self.reason = reason
         self.last_seq = last_seq
@@ -169,6 +172,7 @@ class Publisher:
             epoch=envelope.epoch,
             last_seq=result.last_seq,
             stream_epoch=result.epoch,
+            message=result.message,
         )
         self._metrics.refused.labels(result.reason).inc()
         if not pending.done.done():

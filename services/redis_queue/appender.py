@@ -49,9 +49,9 @@ class _Batch:
     submitted: float = field(default_factory=time.monotonic)
 
 
-def refusal(reason: Reason.ValueType, last_seq: int = 0, epoch: int = 0) -> PublishResult:
+def refusal(reason: Reason.ValueType, last_seq: int = 0, epoch: int = 0, message: str = "") -> PublishResult:
     """The result of an event that is not in its stream."""
-    return PublishResult(reason=Reason.Name(reason), last_seq=last_seq, epoch=epoch)
+    return PublishResult(reason=Reason.Name(reason), last_seq=last_seq, epoch=epoch, message=message)
 
 
 class Appender:

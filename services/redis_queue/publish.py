@@ -51,7 +51,7 @@ class PublishSession:
             raw = envelope.SerializeToString()
             problem = validate.event_problem(request.family, envelope, len(raw))
             if problem:
-                results.append(refusal(Reason.REASON_INVALID_ATTRIBUTE))
+                results.append(refusal(Reason.REASON_INVALID_ATTRIBUTE, message=problem))
                 continue
             results.append(None)
             slot = (request.family, validate.slot_of(request.family, envelope.stream_key))

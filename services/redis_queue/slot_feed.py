@@ -60,18 +60,22 @@ class SlotFeed:
         fresh = [slot for slot in parsed if slot not in self._listeners]
         by_key = {slot_key(self._family, slot): slot for slot in fresh}
         await self._follower.open_events(list(by_key), lambda key: self._listener(by_key[key]))
+        now = await self._now([slot for slot, position in parsed.items() if position is None])
         for cursor in cursors:
             position = parsed[cursor.slot]
-            if position is None:
-                position = await self._now(cursor.slot)
-            self._slots[cursor.slot] = _Position(
-                position, cursor.ticket, checked=not cursor.cursor or cursor.cursor == "0"
-            )
+            checked = position is None or cursor.cursor == "0"
+            start = now[cursor.slot] if position is None else position
+            self._slots[cursor.slot] = _Position(start, cursor.ticket, checked)
             self._mark(cursor.slot)
 
-    async def _now(self, slot: int) -> EntryId:
-        key = slot_key(self._family, slot)
-        return max((await self._store.last_entries([key]))[0], self._follower.tail(key).position)
+    async def _now(self, slots: Sequence[int]) -> dict[int, EntryId]:
+        """Where slots end at present, asked of Redis at once."""
+        keys = [slot_key(self._family, slot) for slot in slots]
+        last = await self._store.last_entries(keys) if keys else []
+        return {
+            slot: max(ident, self._follower.tail(key).position)
+            for slot, key, ident in zip(slots, keys, last, strict=True)
+        }
 
     def _listener(self, slot: int) -> Callable[[], None]:
         def listener() -> None:

@@ -250,6 +250,11 @@ class PublishResult(betterproto2.Message):
     Epoch of the stream now.
     """
 
+    message: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    Field and rule when the event is invalid.
+    """
+
 
 default_message_pool.register_message("voice.redis_queue.v1", "PublishResult", PublishResult)
 

@@ -85,22 +85,26 @@ class PublishResult(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     LAST_SEQ_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """Reason name when refused ("REASON_SEQUENCE_GAP"); empty when the event is in the stream."""
     last_seq: _builtins.int
     """Last sequence number of the stream now."""
     epoch: _builtins.int
     """Epoch of the stream now."""
+    message: _builtins.str
+    """Field and rule when the event is invalid."""
     def __init__(
         self,
         *,
         reason: _builtins.str = ...,
         last_seq: _builtins.int = ...,
         epoch: _builtins.int = ...,
+        message: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "last_seq", b"last_seq", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "last_seq", b"last_seq", "message", b"message", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
