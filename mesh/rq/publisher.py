@@ -177,7 +177,7 @@ class Publisher:
         self._metrics.refused.labels(result.reason).inc()
         if not pending.done.done():
             pending.done.set_exception(
-                AppendRefused(envelope.event_id, reason, result.last_seq, result.epoch)
+                AppendRefused(envelope.event_id, reason, result.last_seq, result.epoch, result.message)
             )
             pending.done.exception()  # it may be left alone: no complaint that nobody looked
         self._finish(pending)
