@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ MAX_BYTES = 1024 * 1024
 """Largest document, bytes."""
 FETCH_S = 5.0
 """Longest wait for the application server, seconds."""
+FRESH_S = 1.0
+"""How long a document is used without asking the server whether it changed, seconds."""
 KEPT = 256
 """Compiled versions and addresses kept."""
 
@@ -30,6 +33,8 @@ class ApplicationError(Exception):
 class _Known:
     etag: str
     text: bytes
+    asked: float
+    """When the server was last asked, monotonic seconds."""
 
 
 class Applications:
@@ -78,10 +83,14 @@ class Applications:
         if urlsplit(url).scheme == "file":
             return await asyncio.to_thread(_read_file, url)
         known = self._known.get(url)
+        now = time.monotonic()
+        if known is not None and now - known.asked < FRESH_S:
+            return known.text
         headers = {"If-None-Match": known.etag} if known is not None and known.etag else {}
         response = await self._client.get(url, headers=headers)
         if response.status_code == 304 and known is not None:
             self._loads.labels("unchanged").inc()
+            known.asked = now
             return known.text
         if response.status_code != 200:
             raise ValueError(f"the application server answered {response.status_code}")
@@ -90,7 +99,7 @@ class Applications:
                 f"the document has {len(response.content)} bytes; at most {MAX_BYTES} are allowed"
             )
         self._loads.labels("fetched").inc()
-        self._known[url] = _Known(response.headers.get("etag", ""), response.content)
+        self._known[url] = _Known(response.headers.get("etag", ""), response.content, now)
         if len(self._known) > KEPT:
             self._known.popitem(last=False)
         return response.content

@@ -16,6 +16,8 @@ import grpc.aio
 from voice.config.v1.config_service_pb2 import GetObjectRequest, UpdateObjectRequest
 from voice.config.v1.config_service_pb2_grpc import ConfigServiceStub
 from voice.config.v1.object_pb2 import ObjectType
+from voice.dial_plan.v1.dial_plan_service_pb2 import ResolveRequest
+from voice.dial_plan.v1.dial_plan_service_pb2_grpc import DialPlanServiceStub
 from voice.tlib.v1.agent_control_service_pb2_grpc import AgentControlServiceStub
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
 from voice.tlib.v1.event_pb2 import Event
@@ -97,6 +99,22 @@ class Platform:
         """A simulated phone of a tenant at an address of its own."""
         third = 210 + int(tenant[1:])
         return Phone(number, self.ip(third, host), f"{tenant}.example", self.proxy, ring_s=ring_s)
+
+    async def register(self, phone: Phone) -> None:
+        """Registers a demo phone, and waits until the dial plan knows where it is."""
+        tenant = phone.domain.partition(".")[0]
+        answer = await phone.register(password(phone.name, tenant))
+        assert answer.status == 200, answer.status
+        async with self.edge() as channel, asyncio.timeout(WAIT_S):
+            stub, request = (
+                DialPlanServiceStub(channel),
+                ResolveRequest(tenant=tenant, destination=phone.name),
+            )
+            while True:
+                found = await stub.Resolve(request, timeout=5, metadata=self.bearer(tenant))
+                if phone.contact in {contact.uri for contact in found.contacts}:
+                    return
+                await asyncio.sleep(0.02)
 
     def caller(self, tenant: str = "t1", host: int = 7) -> Phone:
         """A far end of the tenant's trunk."""

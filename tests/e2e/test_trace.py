@@ -16,7 +16,7 @@ from tests.e2e.platform import Desk, Platform, events_of, password
 @pytest.mark.feature("XC-08")
 async def test_one_trace_joins_sip_call_id_conn_id_session_and_agent_events(platform: Platform) -> None:
     agent, caller = platform.phone("1004", host=84), platform.caller(host=84)
-    assert (await agent.register(password("1004", "t1"))).status == 200
+    await platform.register(agent)
     async with platform.edge() as channel, events_of(platform, channel) as events:
         metadata = platform.bearer("t1")
         desk = Desk(platform, channel, "t1", "1004")
