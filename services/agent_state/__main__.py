@@ -39,6 +39,7 @@ async def build(service: Service) -> None:
     app = AgentStateApp(Store(fenced), log, applier, performer, logins, service.metrics)
     slots = Slots(service, "agent", AGENT_SLOTS, acquire=app.acquire, release=app.release)
     service.add(add_AgentStateServiceServicer_to_server, AgentStateRpc(app, configured))
+    fenced.on_primary_change(app.rewrite)
     service.owned_slots("agent", lambda: slots.owned)
     for start in (fenced.start, rq.start, log.start, slots.start):
         service.on_start(start)

@@ -254,6 +254,20 @@ class AgentStateApp:
         )
         state.saved = cursor
 
+    async def rewrite(self) -> None:
+        """Redis has come back, or another primary answers: fences, agents and DNs are written again (design §6)."""
+        for state in list(self._slots.values()):
+            try:
+                await self._store.raise_fence(state.slot, state.epoch)
+            except StaleEpoch:
+                self._lost(state)
+                continue
+            state.unsaved.agents.update(state.agents)
+            state.unsaved.desks.update(state.desks)
+            state.unsaved.moved = True
+            state.wake.set()
+        self._log.info("agents written again", slots=len(self._slots))
+
     async def trim(self) -> None:
         """Lets go what of the log is taken and written, until cancelled: a log takes so many entries and no more."""
         while True:

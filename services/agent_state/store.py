@@ -55,6 +55,10 @@ class Store:
             await self._fenced.read_offset(slot, LOG) or "0",
         )
 
+    async def raise_fence(self, slot: int, epoch: int) -> None:
+        """Keeps older owners out, in a Redis that may not know of us. Raises StaleEpoch, StoreUnavailable."""
+        await self._fenced.raise_fence(slot, epoch)
+
     async def write(
         self,
         slot: int,

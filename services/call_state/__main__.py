@@ -33,6 +33,7 @@ async def build(service: Service) -> None:
     directory = Directory(service.etcd, service.settings.region, "call_state")
     rpc = CallStateRpc(app, store, OwnerClient(directory), CallStateServiceStub(service.channel))
     service.add(add_CallStateServiceServicer_to_server, rpc)
+    fenced.on_primary_change(app.rewrite)
     service.owned_slots("thread", lambda: slots.owned)
     for start in (fenced.start, rq.start, log.start, directory.start, slots.start):
         service.on_start(start)

@@ -67,6 +67,7 @@ class CallStateApp:
         self._log = logger("call_state")
         self._slots: dict[int, SlotState] = {}
         self._reader: SlotReader = rq.read_slots(THREAD)
+        self._folding = asyncio.Lock()
         self._events = metrics.counter("events_total", "Events read, by what they did", ["outcome"])
         self._age = metrics.histogram("event_age_seconds", "From an event's time to its fenced write")
         self._to_agents = metrics.counter("agent_events_total", "Events appended to the agents' log")
@@ -107,7 +108,8 @@ class CallStateApp:
     async def run(self) -> None:
         """Folds events until cancelled."""
         async for first in self._reader:
-            await self._process([first, *self._reader.take()])
+            async with self._folding:
+                await self._process([first, *self._reader.take()])
 
     async def _process(self, batches: Sequence[SlotEvents]) -> None:
         works: dict[int, _Work] = {}
@@ -219,6 +221,16 @@ class CallStateApp:
         calls = {thread: found for thread, found in fresh.items() if found}
         if calls:
             await self._store.index(calls)
+
+    async def rewrite(self) -> None:
+        """Redis has come back, or another primary answers: fences and threads are written again (design §6)."""
+        async with self._folding:  # a cursor is not written before agents were told of what is behind it
+            for state in list(self._slots.values()):
+                try:
+                    await self._store.rewrite(state.slot, state.epoch, state.threads.values(), state.cursor)
+                except StaleEpoch:
+                    await self._give_up(state)
+        self._log.info("threads written again", slots=len(self._slots))
 
     async def _give_up(self, state: SlotState) -> None:
         """Another node has raised the fence: the slot is its."""

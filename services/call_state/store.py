@@ -34,6 +34,11 @@ class Store:
         cursor = await self._fenced.read_offset(slot, EVENTS)
         return {key: unpack(raw) for key, raw in records.items()}, cursor or "0"
 
+    async def rewrite(self, slot: int, epoch: int, threads: Iterable[Thread], cursor: str) -> None:
+        """All of a slot again, for a Redis that may have less than we wrote. Raises StaleEpoch, StoreUnavailable."""
+        await self._fenced.raise_fence(slot, epoch)
+        await self.write(slot, epoch, threads, cursor)
+
     async def write(self, slot: int, epoch: int, threads: Iterable[Thread], cursor: str) -> None:
         """Threads that changed and the cursor after what changed them, in one write. Raises StaleEpoch,
         StoreUnavailable."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import grpc
 import pytest
@@ -216,3 +217,36 @@ async def test_threads_that_are_over_are_removed(
 
             assert await eventually(closed)
             assert await eventually(empty)
+
+
+async def test_a_redis_that_has_forgotten_everything_is_told_again(
+    etcd_server: EtcdServer, own_redis: Callable[..., RedisServer], region: str
+) -> None:
+    server = own_redis()
+    client = redis.asyncio.Redis.from_url(server.url)
+    async with processes(etcd_server, server, region) as nodes:
+        await asyncio.gather(nodes.start("redis_queue"), nodes.start("call_state", 0, **SETTINGS))
+        async with nodes.rq() as rq:
+            stories = [Story(n).routed("1001", "7001") for n in range(20)]
+            await publish(rq, *stories)
+            before = [await complete(nodes, "call_state-0", story) for story in stories]
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.start)
+
+        async def written() -> bool:
+            try:
+                found = [await client.hlen(key) for key in await client.keys("{call_state:*}:threads")]
+            except redis.exceptions.ConnectionError:
+                return False
+            return sum(found) == len(stories)
+
+        assert await eventually(written)
+        await nodes.kill("call_state-0")
+        await nodes.start("call_state", 0, **SETTINGS)
+        for story, known in zip(stories, before, strict=True):
+
+            async def again(key: str = story.thread) -> pb.GetThreadResponse | None:
+                return await thread(nodes, "call_state-0", call_thread_id=key)
+
+            assert await eventually(again) == known
+    await client.aclose()
