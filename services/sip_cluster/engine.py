@@ -19,6 +19,7 @@ from services.sip_cluster.holding import Holding
 from services.sip_cluster.next_hop import NextHop, host_port
 from services.sip_cluster.node import Node
 from services.sip_cluster.numbers import Numbers
+from services.sip_cluster.occupancy import Occupancy
 from services.sip_cluster.publishing import Publishing
 from services.sip_cluster.reception import Reception
 from services.sip_cluster.resolver import Resolver
@@ -28,6 +29,10 @@ from services.sip_cluster.settings import SERVICE, Configuration, SipAddress, re
 from services.sip_cluster.signalling import Signalling
 from services.sip_cluster.snapshots import Snapshots
 
+NOTICE_S = 0.3
+"""Time proxies have to learn that we drain before slots without calls go, seconds: a new call may be on its way."""
+LEAVING_S = 0.5
+"""How often we look whether the lease of a slot is still good whose last calls we wait for, seconds."""
 DRAIN_BATCH = 256
 """Events taken from the core in one go; what is left wakes us again, after other work of the loop."""
 
@@ -52,6 +57,10 @@ class Engine:
         self._publisher = self._rq.publisher(THREAD)
         self.slots = Slots(service, "sip", SIP_SLOTS, acquire=self._acquire, release=self._release)
         self._owned: dict[int, int] = {}
+        """Slots whose calls we may serve, with their epochs; those being handed over among them."""
+        self._occupancy = Occupancy(self._owned)
+        self._leaving: set[int] = set()
+        """Slots that get no new call: they are handed over when their calls have ended."""
         self.numbers = Numbers(service.metrics)
         self.hops = NextHop(self._proxies.nodes, direct=settings.direct)
         self._build()
@@ -79,7 +88,7 @@ class Engine:
             self.hops,
             region=region_number(service.settings.region),
             capacity=service.settings.capacity,
-            slots=self._owned,
+            slots=self._occupancy,
             held=lambda count: self.holding.held(count),
         )
         self.signalling = Signalling(
@@ -92,7 +101,7 @@ class Engine:
             gone=self.node.request_failed,
         )
         self.reception = Reception(self.node, self.signalling, self.hops)
-        self.snapshots = Snapshots(self.store, publishing, self.node.epoch, self.node.lost)
+        self.snapshots = Snapshots(self.store, publishing, self._occupancy.epoch, self.node.lost)
         self.node.connect(self.signalling, self.reception, self.snapshots)
         self.holding = Holding(
             self.endpoint, self.store, service.membership.deadline_ns, self._live_slots, self._lost
@@ -108,12 +117,25 @@ class Engine:
         number = int(slot)
         await self.store.raise_fence(number, epoch)
         self._owned[number] = epoch
-        self.node.slots_changed()
+        self._occupancy.changed(self._leaving)
 
     async def _release(self, slot: SlotKey, epoch: int, reason: ReleaseReason) -> None:
-        self._owned.pop(int(slot), None)
-        self.node.slots_changed()
-        self._lost(int(slot))
+        """Before a slot is handed over its calls end by themselves: they cannot move yet, and until this returns the
+        claim is ours. Lost with the lease, it takes its calls with it."""
+        number = int(slot)
+        if reason is ReleaseReason.HANDED_OVER:
+            self._leaving.add(number)
+            self._occupancy.changed(self._leaving)
+            if self._service.draining.is_set():
+                await asyncio.sleep(NOTICE_S)
+            while (
+                not await self._occupancy.emptied(number, LEAVING_S) and self._service.membership.lease.good()
+            ):
+                pass
+        self._owned.pop(number, None)
+        self._leaving.discard(number)
+        self._occupancy.changed(self._leaving)
+        self._lost(number)
 
     def _lost(self, slot: int) -> None:
         gone = self.node.drop_slot(slot)

@@ -33,6 +33,7 @@ from services.sip_cluster.legs import IllegalFact
 from services.sip_cluster.machine import handle
 from services.sip_cluster.next_hop import Address, NextHop, NoNextHop, host_port
 from services.sip_cluster.numbers import Numbers
+from services.sip_cluster.occupancy import Occupancy
 from services.sip_cluster.publishing import Publishing
 from services.sip_cluster.reception import Reception
 from services.sip_cluster.resolver import Resolver
@@ -70,11 +71,10 @@ class Node:
         *,
         region: int,
         capacity: int,
-        slots: dict[int, int],
+        slots: Occupancy,
         held: Callable[[int], None],
     ) -> None:
-        """`slots`: SIP slots owned now, with their epochs, kept current by the engine (`slots_changed`); `held`:
-        packets wait for the send deadline."""
+        """`held`: packets wait for the send deadline."""
         self._settings = settings
         self._numbers = numbers
         self._resolver = resolver
@@ -83,7 +83,6 @@ class Node:
         self._region = region
         self.capacity = capacity
         self._slots = slots
-        self._choice: tuple[int, ...] = tuple(slots)
         self.held = held
         self._log = logger("node")
         self.threads: dict[int, Entry] = {}
@@ -127,7 +126,7 @@ class Node:
 
     def admit(self) -> int:
         """0 when a new call may come in; 503 when the node is full, has no slot or cannot publish."""
-        if not self._slots or self.capacity <= 0:
+        if not self._slots.any or self.capacity <= 0:
             return 503
         if len(self.threads) >= self.capacity or self._publishing.depth >= EVENTS_LIMIT:
             self._numbers.overloaded.inc()
@@ -168,7 +167,7 @@ class Node:
         return entry
 
     def _new_thread(self, traceparent: str) -> CallThread:
-        slot = random.choice(self._choice)  # which of our own slots is no secret
+        slot = self._slots.choose()
         now = time.time_ns() // 1000
         millis = now // 1000
         conn_id = new_conn_id(self._region, slot, millis, random.getrandbits(8))
@@ -184,6 +183,7 @@ class Node:
     def _enter(self, thread: CallThread) -> Entry:
         entry = Entry(thread)
         self.threads[thread.identity.conn_id] = entry
+        self._slots.enter(thread.slot)
         self._idle.clear()
         self._numbers.created.inc()
         return entry
@@ -213,7 +213,7 @@ class Node:
         epoch = 0
         for effect in effects:
             if type(effect) in _EVENTS:
-                epoch = epoch or self._slots.get(entry.thread.slot, 0)
+                epoch = epoch or self._slots.epochs.get(entry.thread.slot, 0)
                 outbox.append(self._publishing.envelope(entry, effect, epoch, now))  # type: ignore[arg-type]
             else:
                 outbox.append(effect)
@@ -290,8 +290,10 @@ class Node:
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_exception(NotOwner("sip", thread.slot))
-        if self.threads.pop(conn_id, None) is not None and thread.requests:
-            self.ended[conn_id] = Ended(thread.tenant, thread.requests)
+        if self.threads.pop(conn_id, None) is not None:
+            self._slots.leave(thread.slot)
+            if thread.requests:
+                self.ended[conn_id] = Ended(thread.tenant, thread.requests)
             if len(self.ended) > ENDED_KEPT:
                 self.ended.popitem(last=False)
         if not self.threads:
@@ -347,10 +349,6 @@ class Node:
 
     # -- slots -------------------------------------------------------------------------------------
 
-    def slots_changed(self) -> None:
-        """A slot was taken or given."""
-        self._choice = tuple(self._slots)
-
     def drop_slot(self, slot: int) -> int:
         """The slot is somebody else's: its threads are let go without effect; how many."""
         gone = [entry for entry in self.threads.values() if entry.thread.slot == slot]
@@ -382,13 +380,6 @@ class Node:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), 2.0)
         await self.snapshots.flush()
-
-    def epoch(self, slot: int) -> int:
-        """Epoch of an owned slot. Raises DomainError NOT_OWNER."""
-        epoch = self._slots.get(slot)
-        if epoch is None:
-            raise NotOwner("sip", slot)
-        return epoch
 
 
 def _traceparent(request: Request) -> str:

@@ -89,7 +89,10 @@ async def cluster(etcd_server: EtcdServer, redis_server: RedisServer) -> AsyncIt
 def tell(proxy: Proxy, directory: Directory) -> None:
     """What the proxy service does with the directory."""
     records = directory.nodes()
-    nodes = [Node(r.incarnation, r.sip_address.partition(":")[0], 5060, 1.0) for r in records]
+    serving = NodeState.NODE_STATE_SERVING
+    nodes = [
+        Node(r.incarnation, r.sip_address.partition(":")[0], 5060, float(r.state == serving)) for r in records
+    ]
     proxy.set_nodes(nodes)
     proxy.set_slots([(int(s), n) for n, r in enumerate(records) for s in directory.slots_of(r.incarnation)])
 
@@ -122,3 +125,30 @@ async def test_three_hundred_calls_over_three_nodes(cluster: Cluster, sipp: Call
     ]
     assert all(names(stream) == whole for stream in streams.events.values())
     assert all(len({envelope.node for envelope in stream}) == 1 for stream in streams.events.values())
+
+
+@pytest.mark.feature("SC-40")
+async def test_node_that_drains_finishes_its_calls_and_refuses_none(
+    cluster: Cluster, sipp: Callable[..., Sipp]
+) -> None:
+    phone_ip, calls = loopback(), 90
+    cluster.around.dial_plan.phone("t1", "1001")
+    cluster.around.dial_plan.phone("t1", "1002", f"{phone_ip}:5060")
+    steps = [Phone.called(), Phone.rings(), Phone.answers_at_once(), Phone.hung_up()]
+    phones = sipp(phone_ip, steps, calls=calls, trace=False, timeout_s=60)
+    steps = [CALLER.invite(), CALLER.ringing(), CALLER.answered(), pause(2000), CALLER.bye()]
+    callers = sipp(loopback(), steps, remote=cluster.proxy, calls=calls, rate=15, trace=False, timeout_s=60)
+    leaving = cluster.engines[0]
+    async with asyncio.timeout(20):
+        while (await asyncio.to_thread(leaving.metrics))["voicemesh_sip_cluster_calls"] < 3:
+            await asyncio.sleep(0.05)
+    leaving.terminate()
+    assert leaving.process is not None
+    assert await asyncio.to_thread(leaving.process.wait, 30) == 0, leaving.text()
+    assert callers.process.poll() is None, "it left while calls were still being made"
+    await callers.good(70)
+    await phones.good(10)
+    ends = [names(stream, everything=True)[-1] for stream in cluster.around.streams.events.values()]
+    assert ends == ["CallDeleted"] * calls and cluster.around.streams.gaps == []
+    by_node = [stream[0].node for stream in cluster.around.streams.events.values()]
+    assert 3 <= sum(node.startswith("sip_cluster-0.") for node in by_node) < calls / 2
