@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import grpc
 import pytest
@@ -246,3 +246,27 @@ async def test_a_hundred_agents_keep_their_order_though_nodes_are_killed(
         for agent in agents:
             told = ["AGENT_READY", "AGENT_NOT_READY"] * 5
             await at.until(f"t1:{agent}", "AGENT_LOGIN", "AGENT_NOT_READY", *told)
+
+
+async def test_a_redis_that_has_forgotten_everything_is_told_again(
+    etcd_server: EtcdServer, own_redis: Callable[..., RedisServer], region: str
+) -> None:
+    server = own_redis()
+    client = redis.asyncio.Redis.from_url(server.url)
+    async with region_of(etcd_server, server, client, region) as at:
+        await at.ready_agent("A1001", DN)
+        before = await at.agent("A1001")
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.start)
+
+        async def written() -> bool:
+            try:
+                return bool(await client.keys("{agent_state:*}:agents"))
+            except redis.exceptions.ConnectionError:
+                return False
+
+        assert await eventually(written)
+        await at.nodes.kill("agent_state-0")
+        await at.nodes.start("agent_state")
+        assert await at.agent("A1001") == before
+    await client.aclose()
