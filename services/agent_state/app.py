@@ -256,17 +256,19 @@ class AgentStateApp:
 
     async def rewrite(self) -> None:
         """Redis has come back, or another primary answers: fences, agents and DNs are written again (design §6)."""
-        for state in list(self._slots.values()):
-            try:
-                await self._store.raise_fence(state.slot, state.epoch)
-            except StaleEpoch:
-                self._lost(state)
-                continue
-            state.unsaved.agents.update(state.agents)
-            state.unsaved.desks.update(state.desks)
-            state.unsaved.moved = True
-            state.wake.set()
+        await asyncio.gather(*(self._rewrite(state) for state in list(self._slots.values())))
         self._log.info("agents written again", slots=len(self._slots))
+
+    async def _rewrite(self, state: SlotState) -> None:
+        try:
+            await self._store.raise_fence(state.slot, state.epoch)
+        except StaleEpoch:
+            self._lost(state)
+            return
+        state.unsaved.agents.update(state.agents)
+        state.unsaved.desks.update(state.desks)
+        state.unsaved.moved = True
+        state.wake.set()
 
     async def trim(self) -> None:
         """Lets go what of the log is taken and written, until cancelled: a log takes so many entries and no more."""

@@ -225,12 +225,14 @@ class CallStateApp:
     async def rewrite(self) -> None:
         """Redis has come back, or another primary answers: fences and threads are written again (design §6)."""
         async with self._folding:  # a cursor is not written before agents were told of what is behind it
-            for state in list(self._slots.values()):
-                try:
-                    await self._store.rewrite(state.slot, state.epoch, state.threads.values(), state.cursor)
-                except StaleEpoch:
-                    await self._give_up(state)
+            await asyncio.gather(*(self._rewrite(state) for state in list(self._slots.values())))
         self._log.info("threads written again", slots=len(self._slots))
+
+    async def _rewrite(self, state: SlotState) -> None:
+        try:
+            await self._store.rewrite(state.slot, state.epoch, state.threads.values(), state.cursor)
+        except StaleEpoch:
+            await self._give_up(state)
 
     async def _give_up(self, state: SlotState) -> None:
         """Another node has raised the fence: the slot is its."""
