@@ -20,7 +20,7 @@ from mesh.log import LogBatch, RequestLog
 from mesh.rq.nodes import detached
 from mesh.slots import NotOwner, ReleaseReason, SlotKey
 from mesh.store import StaleEpoch, StoreUnavailable
-from mesh.telemetry import Metrics, logger
+from mesh.telemetry import Metrics, ladder, logger
 from services.agent_state.agent import Agent
 from services.agent_state.apply import Applier, Verdict
 from services.agent_state.effects import Deny, Grant
@@ -153,6 +153,8 @@ class AgentStateApp:
     def _apply(self, state: SlotState, batch: LogBatch, verdicts: dict[str, Verdict]) -> None:
         now = now_us()
         for entry in batch.inputs:
+            key = f"{entry.tenant}:{entry.subject.removeprefix('agent:')}"
+            before = state.agents[key].session.phase if key in state.agents else None
             try:
                 new = self._applier.entry(state, entry, verdicts.get(entry.input_id), now)
             except (ValueError, TypeError, LookupError, AttributeError) as error:
@@ -162,9 +164,11 @@ class AgentStateApp:
                 new = False
             self._taken.labels("yes" if new else "no").inc()
             self._age.observe(max(0.0, (now - entry.time_us) / 1e6))
-            agent = state.agents.get(f"{entry.tenant}:{entry.subject.removeprefix('agent:')}")
+            agent = state.agents.get(key)
             if agent is not None:
                 self.timers.set(state.slot, agent)
+                if agent.session.phase is not before:
+                    _show(agent, entry.call_event.call_thread_id)
         state.cursor = batch.cursor
         state.unsaved.moved = True
         state.wake.set()
@@ -207,8 +211,11 @@ class AgentStateApp:
         agent = state.agents.get(f"{tenant}:{agent_id}") if state else None
         if state is None or agent is None:
             return
+        before = agent.session.phase
         self._applier.tick(state, agent, now_us())
         self.timers.set(slot, agent)
+        if agent.session.phase is not before:
+            _show(agent, "")
         state.wake.set()
 
     # -- writing -----------------------------------------------------------------------------------------------
@@ -304,6 +311,12 @@ class AgentStateApp:
                 for waiter in waiters:
                     if not waiter.done():
                         waiter.set_exception(NotOwner("agent", state.slot))
+
+
+def _show(agent: Agent, call_thread_id: str) -> None:
+    """The agent's new state as a step of the call that brought it about."""
+    text = f"agent {agent.session.agent_id} {agent.session.phase.name}"
+    ladder("state", text, call_thread_id=call_thread_id)
 
 
 def _is_login(entry: AgentInput) -> bool:

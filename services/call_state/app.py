@@ -23,7 +23,7 @@ from mesh.log import LogFull, RequestLog
 from mesh.rq import THREAD, Rq, SlotEvents, SlotReader, StreamExpired
 from mesh.slots import NotOwner, ReleaseReason, SlotKey
 from mesh.store import StaleEpoch, StoreUnavailable
-from mesh.telemetry import Metrics, logger
+from mesh.telemetry import Metrics, ladder, logger
 from services.call_state.events import told
 from services.call_state.machine import Call, Outcome, Thread, Told
 from services.call_state.policy import agent_subject
@@ -151,7 +151,8 @@ class CallStateApp:
 
     def _for_agents(self, work: _Work, event: Told, envelope: EventEnvelope) -> None:
         subject = agent_subject(event)
-        if subject is not None:
+        if subject is not None and event.kind is not None:
+            ladder("event", event.kind.name, to=subject, call_thread_id=envelope.call_thread_id)
             work.inputs.append(
                 AgentInput(
                     input_id=envelope.event_id,
