@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from services.sip_cluster.occupancy import Occupancy
 
 from mesh.slots import NotOwner
+from services.sip_cluster.occupancy import Occupancy
 
 
 def test_new_calls_avoid_slots_that_leave() -> None:
