@@ -98,7 +98,9 @@ class Replacement:
     def apply(self, number: str) -> str:
         """What the number becomes."""
         return "".join(
-            part if isinstance(part, str) else number[part[0] : None if part[1] is None else part[0] + part[1]]
+            part
+            if isinstance(part, str)
+            else number[part[0] : None if part[1] is None else part[0] + part[1]]
             for part in self.parts
         )
 
