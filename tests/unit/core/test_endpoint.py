@@ -171,8 +171,8 @@ def test_malformed_input_is_counted_answered_and_limited() -> None:
             9,
             1,
         )
-            # Windows of one second: the run may lie across two of them.
-            assert 3 <= counters["answered_malformed"] <= 6
+        # Windows of one second: the run may lie across two of them.
+        assert 3 <= counters["answered_malformed"] <= 6
         assert a.endpoint.drain() == []
 
 
