@@ -67,6 +67,7 @@ class Appender:
         metrics.queue("append_backlog", lambda: self._backlog, "Events waiting for Redis")
         self._appended = metrics.counter("events_appended_total", "Events that became part of a stream")
         self._duplicates = metrics.counter("events_duplicate_total", "Events that were there already")
+        self._resumed = metrics.counter("streams_resumed_total", "Agents' streams that Redis had forgotten")
         self._refused = metrics.counter("events_refused_total", "Events refused", ["reason"])
         self._size = metrics.histogram(
             "append_batch_events", "Events of one round trip", buckets=(1, 2, 5, 10, 20, 50, 100, 500, 2000)
@@ -146,7 +147,12 @@ class Appender:
         results: list[PublishResult] = []
         appended: list[tuple[EntryId, EventEnvelope]] = []
         for submission, outcome in zip(group, outcomes, strict=True):
-            if outcome.code == scripts.APPENDED:
+            if outcome.code == scripts.RESUMED:
+                self._resumed.inc()
+                self._log.error(
+                    "redis has forgotten a stream", stream=submission.item.key, seq=submission.item.seq
+                )
+            if outcome.code in (scripts.APPENDED, scripts.RESUMED):
                 appended.append((entry_id.parse(outcome.entry), submission.envelope))
             results.append(self._result(submission, outcome))
         if appended:

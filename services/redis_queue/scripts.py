@@ -12,6 +12,8 @@ DUPLICATE: Final = 1
 STALE: Final = 2
 GAP: Final = 3
 DIFFERENT: Final = 4
+RESUMED: Final = 5
+"""Appended to an agent's stream of which Redis has nothing left: those are never removed, so it has forgotten it."""
 
 APPEND: Final = """
 -- KEYS: slot stream, first kept id of the slot, streams…
@@ -43,13 +45,13 @@ for i = 5, #ARGV, 4 do
     end
   elseif epoch < epochs[stream] then
     result[#result + 1] = {2, last[stream], epochs[stream], ''}
-  elseif seq > last[stream] + 1 then
+  elseif seq > last[stream] + 1 and not (idle == 0 and last[stream] == 0) then
     result[#result + 1] = {3, last[stream], epochs[stream], ''}
   else
     redis.call('XADD', stream, 'MAXLEN', '~', keep, ARGV[i + 1] .. '-0', 'p', ARGV[i + 2], 'e', envelope)
     local id = redis.call('XADD', slot, '*', 'e', envelope)
+    result[#result + 1] = {seq == last[stream] + 1 and 0 or 5, seq, epoch, id}
     last[stream], epochs[stream], touched[stream] = seq, epoch, true
-    result[#result + 1] = {0, seq, epoch, id}
   end
 end
 if idle > 0 then

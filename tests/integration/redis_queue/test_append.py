@@ -121,3 +121,21 @@ async def test_a_closed_stream_is_kept_for_the_retention_time(
     assert 3_500_000 < await redis_client.pttl(key) <= 3_600_000
     await rq.publisher(THREAD).append(envelope("call-d", 2))  # a late event does not prolong it
     assert await redis_client.pttl(key) <= 3_600_000
+
+
+async def test_a_forgotten_stream_of_an_agent_goes_on_and_one_of_a_call_does_not(
+    rq: Rq, redis_client: redis.asyncio.Redis
+) -> None:
+    """An agent's stream lives for ever, so one that is not there was lost; it must not stay dead."""
+    for seq in (1, 2, 3):
+        await rq.publisher(AGENT).append(envelope("t1:1001", seq))
+        await rq.publisher(THREAD).append(envelope("call-e", seq))
+    await redis_client.flushall()
+    await rq.publisher(AGENT).append(envelope("t1:1001", 4))
+    await rq.publisher(AGENT).append(envelope("t1:1001", 5))
+    with pytest.raises(AppendRefused, match="SEQUENCE_GAP"):
+        await rq.publisher(AGENT).append(envelope("t1:1001", 7))
+    with pytest.raises(AppendRefused, match="SEQUENCE_GAP"):
+        await rq.publisher(THREAD).append(envelope("call-e", 4))
+    kept = [e.seq async for page in rq.read_stream(AGENT, "t1:1001", 0, once=True) for e in page]
+    assert kept == [4, 5]
