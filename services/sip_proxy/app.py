@@ -69,6 +69,7 @@ class App:
             )
         )
         self.directory = Directory(service.etcd, service.settings.region, "sip_cluster")
+        self._peers = Directory(service.etcd, service.settings.region, "sip_proxy")
         nonces = digest.NonceKeeper(os.urandom(32), window=settings.nonce_window)
         self._register = Register(_Devices(config), nonces, settings.digest_algorithms)
         self._registrar: RegistrarServiceAsyncStub = RegistrarServiceStub(service.channel)
@@ -111,6 +112,7 @@ class App:
 
     async def _start(self) -> None:
         await self.directory.start()
+        await self._peers.start()
 
     async def _listen(self) -> None:
         """Opens the SIP socket when the tables and the configuration are there."""
@@ -120,6 +122,7 @@ class App:
         self._fill_tables()
         self.directory.on_change(self._fill_tables)
         self._config.on_change(lambda change: self._identify())
+        self._peers.on_change(self._identify)
         asyncio.get_running_loop().add_reader(self.proxy.fileno(), self._drain)
         self.proxy.bind_udp(host, port)
         self._listening = True
@@ -130,12 +133,16 @@ class App:
             task.cancel()
         self.proxy.close()
         await self.directory.stop()
+        await self._peers.stop()
 
     def _identify(self) -> None:
-        """Names that are ours, and who is a trunk."""
+        """Names that are ours (those of the other proxies too: any proxy serves a route set made by another), and who
+        is a trunk."""
         host, _ = self._address
         domains = list(self._config.domains())
-        self.proxy.set_identity(self._settings.fqdn, cluster=self._settings.fqdn, aliases=[host])
+        proxies = {node.sip_address.rpartition(":")[0] for node in self._peers.nodes() if node.sip_address}
+        aliases = sorted({host, *proxies})
+        self.proxy.set_identity(self._settings.fqdn, cluster=self._settings.fqdn, aliases=aliases)
         self.proxy.set_domains(domains)
         peers = {
             source
