@@ -57,10 +57,10 @@ def _step(line: str, call_thread_id: str, trace: str, since_us: int) -> Iterator
 
 
 def from_events(envelopes: Iterable[EventEnvelope], *, call_thread_id: str, trace: str) -> Iterator[Step]:
-    """T-Library events of the call, and those of agents that it caused."""
+    """Events of agents that the call caused; the call's own are drawn by its node."""
     for envelope in envelopes:
         caused = bool(trace) and trace in envelope.traceparent
-        if envelope.call_thread_id == call_thread_id or caused:
+        if envelope.stream_key != call_thread_id and caused:
             name = MessageType.Name(envelope.event.event_type).removeprefix("MESSAGE_TYPE_EVENT_")
             words = "Event" + "".join(word.capitalize() for word in name.split("_"))
             at = f"@{envelope.event.this_dn}" if envelope.event.this_dn else ""

@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def platform(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Platform]:
     """Started once. SIPp 3.6 knows only MD5."""
-    counts = {"sip_cluster": 3, "orchestration": 3}
+    counts = {"sip_cluster": 3, "orchestration": 3, "tenant": 2}
     environment = {"VOICEMESH_SIP_PROXY_DIGEST_ALGORITHMS": "MD5"}
     async with Platform(tmp_path_factory.mktemp("mesh"), counts, environment) as made:
         yield made
