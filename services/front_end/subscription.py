@@ -8,6 +8,10 @@ from voice.tlib.v1.envelope_pb2 import EventEnvelope
 from voice.tlib.v1.event_service_pb2 import SubscribeRequest
 
 
+COPY = "call:"
+"""Beginning of the cause of such a copy."""
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """What a client wants; an empty set means all."""
@@ -28,8 +32,9 @@ class Filter:
         )
 
     def passes(self, envelope: EventEnvelope) -> bool:
-        """Whether the client gets the event. User-data requests are for services: no client gets them."""
-        if envelope.WhichOneof("body") != "event":
+        """Whether the client gets the event. Not for clients: user-data requests, and the copies of call events that
+        Agent State keeps in an agent's stream (decision 0053)."""
+        if envelope.WhichOneof("body") != "event" or envelope.cause.startswith(COPY):
             return False
         event = envelope.event
         return (

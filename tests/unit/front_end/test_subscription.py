@@ -43,6 +43,11 @@ def test_user_data_requests_are_not_for_clients() -> None:
     assert not Filter.of(SubscribeRequest()).passes(EventEnvelope(request=Request(client="x")))
 
 
+def test_copies_in_an_agents_stream_are_not_for_clients() -> None:
+    copy = EventEnvelope(call_thread_id="thread-1", cause="call:thread-1/4", event=EVENT.event)
+    assert not Filter.of(SubscribeRequest()).passes(copy)
+
+
 def test_a_client_sees_only_its_own_reference_ids() -> None:
     own = for_client(EVENT, "agent:a1")
     assert (own.event.reference_id, own.requester.request_id) == (7, "q7")
