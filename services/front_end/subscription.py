@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
 from voice.tlib.v1.event_service_pb2 import SubscribeRequest
 
-
 COPY = "call:"
 """Beginning of the cause of such a copy."""
 
