@@ -1,5 +1,7 @@
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
+# Tests and benches start processes beside threads of gRPC: its handlers around fork would run in the child.
+export GRPC_ENABLE_FORK_SUPPORT := 0
 .PHONY: help setup setup-test run test check fmt gen core bench features chaos conformance release \
         check-format check-lint check-types check-layers check-contracts check-gen check-core test-core test-python
 
