@@ -305,9 +305,10 @@ class Session:
         return []
 
     def _call_moved(self, event: CallEvent, now_us: int) -> list[Effect]:
-        before = self.calls.pop(event.previous_conn_id, None)
-        if before is not None:
-            self.calls.setdefault(event.conn_id, before)
+        before, there = self.calls.pop(event.previous_conn_id, None), self.calls.get(event.conn_id)
+        # Two calls of the agent become one: a business call makes the whole of it one.
+        if before is not None and (there is None or (before.business and not there.business)):
+            self.calls[event.conn_id] = before
         return []
 
     def _call_ended(self, event: CallEvent, now_us: int) -> list[Effect]:

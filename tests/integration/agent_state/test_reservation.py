@@ -22,11 +22,16 @@ from tests.integration.servers import EtcdServer, RedisServer
 SLOT = agent_slot("t1", "agent:A1001")
 
 
+WINDOW_MS = 1000
+
+
 @pytest.fixture
 async def at(
     etcd_server: EtcdServer, redis_server: RedisServer, redis_client: redis.asyncio.Redis, region: str
 ) -> AsyncIterator[Region]:
-    async with region_of(etcd_server, redis_server, redis_client, region, nodes=2) as made:
+    # A window in which fifty requests arrive on a busy machine too; the length of the usual one is not the point here.
+    window = {"AGENT_STATE_REQUEST_COLLECTION_TIME_MS": str(WINDOW_MS)}
+    async with region_of(etcd_server, redis_server, redis_client, region, nodes=2, **window) as made:
         await made.ready_agent("A1001", "1001")
         yield made
 
@@ -69,7 +74,7 @@ async def test_fifty_clients_race_and_exactly_one_wins(at: Region) -> None:
         assert {r for r in results if not isinstance(r, pb.ReserveAgentResponse)} == {
             Reason.REASON_AGENT_RESERVED
         }
-        assert 0.1 <= took < 2.0
+        assert WINDOW_MS / 1000 <= took < WINDOW_MS / 1000 + 4.0
         assert (await at.agent("A1001")).reservation.token == grants[0].reservation.token
         late = await reserve(at, f"{turn}-late", priority=1000)
         assert late == Reason.REASON_AGENT_RESERVED

@@ -218,6 +218,16 @@ def test_a_transferred_call_goes_on_under_its_new_conn_id() -> None:
     assert phase_of(made) is Phase.NOT_READY
 
 
+def test_a_business_call_merged_into_a_direct_one_is_still_business() -> None:
+    made = logged_in()
+    made.call(ring(3), 2)
+    made.call(ring(2, business=False), 3)
+    made.call(CallEvent(CallStep.MOVED, 2, previous_conn_id=3), 4)
+    assert phase_of(made) is Phase.BUSY_NOT_READY
+    made.call(end(2), 5)
+    assert phase_of(made) is Phase.NOT_READY
+
+
 def test_available_means_ready_in_service_undisturbed_and_without_a_call() -> None:
     made = logged_in()
     assert not made.available
