@@ -174,10 +174,12 @@ async def _take(entry: QueueEntry, publisher: Publisher) -> str:
     kinds = (MessageType.MESSAGE_TYPE_EVENT_RINGING, MessageType.MESSAGE_TYPE_EVENT_RELEASED)
     for seq, kind in enumerate(kinds, 1):
         event = Event(
-            event_type=kind, this_dn="1017", agent_id="A1017", conn_id=random.getrandbits(56), call_uuid=thread,
+            event_type=kind, this_dn="1017", agent_id="A1017", call_uuid=thread,
             call_thread_id=thread,
         )  # fmt: skip
         event.conn_id = hash(thread) & 0xFFFFFFFF
+        token = event.extensions.pairs.add(key="ReservationToken")
+        token.string_value = answer.reservation_token
         await publisher.append(
             EventEnvelope(
                 event_id=f"{thread}/{seq}", tenant="t2", stream_key=thread, seq=seq, epoch=1, time_us=time.time_ns() // 1000,
