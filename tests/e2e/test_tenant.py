@@ -24,7 +24,7 @@ from voice.tlib.v1.request_pb2 import AgentLoginRequest, AgentLogoutRequest
 from mesh.errors import details
 from mesh.identifiers import new_call_uuid
 from mesh.rq import THREAD, Publisher, Rq
-from tests.e2e.platform import Desk, Platform, events_of
+from tests.e2e.platform import Desk, Platform, after_call_work, events_of
 from tests.e2e.queue_sockets import QueueSockets
 
 
@@ -122,6 +122,7 @@ WAITING = 100
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(420)
 @pytest.mark.feature("TN-11", "OR-16")
 async def test_a_hundred_waiting_requests_are_served_by_priority_then_age(platform: Platform) -> None:
     chance = random.Random(11)
@@ -140,12 +141,13 @@ async def test_a_hundred_waiting_requests_are_served_by_priority_then_age(platfo
     ]  # fmt: skip
     try:
         async with platform.edge() as channel:
+            await after_call_work(platform, channel, "t2", ["1017"], 0)
             desk = Desk(platform, channel, "t2", "1017")
             await desk.login()
             for request in requests:
                 await rq.enqueue("route_requests:t2", request.request_id, request)
             await desk.ready()
-            served = await asyncio.wait_for(_serve(rq, answers), 150)
+            served = await asyncio.wait_for(_serve(rq, answers), 380)
             await desk.logout()
     finally:
         await rq.stop()
