@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints
 
-VERSION = "0.0.0"
+VERSION = "0.1.0"
 """Release of this code; announced in the node record."""
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
