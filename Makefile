@@ -59,7 +59,8 @@ test-core:
 test-python:
 	@$(PY) -m pytest
 
-bench: setup-test ## benchmarks beside their peers; NAME=... for one
+bench: ## benchmarks beside their peers; NAME=... for one
+	@scripts/setup.sh bench >&2
 	@$(PY) -m bench $(NAME)
 
 features: ## feature ids proven by the last test run, and those not yet

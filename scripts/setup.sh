@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the project needs, once; a second run costs a few milliseconds. Usage: scripts/setup.sh [test|run]
+# Installs what the project needs, once; a second run costs a few milliseconds. Usage: scripts/setup.sh [run|test|bench]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 stamp() { sha256sum "$@" | sha256sum | cut -d' ' -f1; }
@@ -41,10 +41,11 @@ if ! fresh .tools/.grpcurl-stamp "$grpcurl_id"; then
   echo "$grpcurl_id" > .tools/.grpcurl-stamp
 fi
 
-if [ "${1:-run}" = test ]; then
+if [ "${1:-run}" != run ]; then
   missing=()
   command -v sipp > /dev/null || missing+=(sip-tester)
   command -v ip > /dev/null || missing+=(iproute2)
+  [ "$1" = test ] || [ -x /usr/sbin/kamailio ] || missing+=(kamailio)
   if [ ${#missing[@]} -gt 0 ]; then
     echo "setup: system packages ${missing[*]}"
     apt-get update -qq
