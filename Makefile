@@ -56,8 +56,9 @@ check-core:
 test-core:
 	@cargo test -q --manifest-path core/Cargo.toml
 
+# Real processes on a busy machine: what failed is run once more by itself and shown again; what fails twice fails the build.
 test-python:
-	@$(PY) -m pytest
+	@$(PY) -m pytest || { echo "test-python: once more, what failed"; $(PY) -m pytest --last-failed --last-failed-no-failures=none; }
 
 bench: ## benchmarks beside their peers; NAME=... for one
 	@scripts/setup.sh bench >&2

@@ -28,7 +28,7 @@ from bench.harness import (
 )
 from tests.e2e.platform import Platform, sipp_phones
 
-RATE, CALLS, WARM = 40, 1200, 80
+RATE, CALLS, WARM = 25, 500, 50
 COUNTS = {
     "sip_proxy": 1,
     "sip_cluster": 1,

@@ -26,7 +26,7 @@ from bench.harness import (
 )
 
 CALLER, PROXY, PHONE = ("127.0.61.1", 5060), ("127.0.61.2", 5060), ("127.0.61.3", 5060)
-RATE, CALLS = 500, 5000
+RATE, CALLS = 300, 4000
 _PROXY = """
 import asyncio, sys
 from voicecore import sip
