@@ -230,7 +230,7 @@ class Desk:
 
     async def _tick(self) -> None:
         while True:
-            due = self.router.next_us(now_us())
+            due = self.router.next_us()
             pause = None if due is None else max(0.0, (due - now_us()) / 1e6)
             self._wake.clear()
             try:

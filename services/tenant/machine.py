@@ -168,9 +168,12 @@ class Router:
     _asked: dict[str, str] = field(default_factory=dict)
     _rests: dict[str, _Rest] = field(default_factory=dict)
     _answers: OrderedDict[str, Answer] = field(default_factory=OrderedDict)
+    _handled_us: int = 0
+    """Time of the last input: what was due by then has been looked at."""
 
     def handle(self, item: Input, now_us: int) -> list[Effect]:
         """What follows from an input at a time (UTC microseconds)."""
+        self._handled_us = now_us
         effects: list[Effect] = []
         match item:
             case Submit(request):
@@ -194,8 +197,10 @@ class Router:
         effects += self._serve(now_us)
         return effects
 
-    def next_us(self, now_us: int) -> int | None:
-        """When the next `Tick` is due, UTC microseconds; None when nothing waits for time."""
+    def next_us(self) -> int | None:
+        """When the next `Tick` is due, UTC microseconds; None when nothing waits for time. It may have passed since the last
+        input: a clock that rings early must not let it be forgotten."""
+        since = self._handled_us
         due: list[int] = []
         for waiting in self._waiting.values():
             request = waiting.request
@@ -206,11 +211,11 @@ class Router:
             due += [
                 t
                 for target in request.targets
-                if (t := request.submitted_us + target.after_ms * 1000) > now_us
+                if (t := request.submitted_us + target.after_ms * 1000) > since
             ]
         if self._waiting:
-            due += [rest.until_us for rest in self._rests.values() if rest.until_us > now_us]
-            due += [a.reserved_until_us for a in self.roster.agents.values() if a.reserved_until_us > now_us]
+            due += [rest.until_us for rest in self._rests.values() if rest.until_us > since]
+            due += [a.reserved_until_us for a in self.roster.agents.values() if a.reserved_until_us > since]
         return min(due, default=None)
 
     def waiting(self) -> list[Request]:
