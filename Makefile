@@ -56,9 +56,11 @@ check-core:
 test-core:
 	@cargo test -q --manifest-path core/Cargo.toml
 
-# Real processes on a busy machine: what failed is run once more by itself and shown again; what fails twice fails the build.
+# Real processes on a busy machine: tests that failed are run once more by themselves and shown again; what fails twice fails
+# the build. A run that crashed, was interrupted or could not collect is not repeated, and nothing of an earlier run counts.
 test-python:
-	@$(PY) -m pytest || { echo "test-python: once more, what failed"; $(PY) -m pytest --last-failed --last-failed-no-failures=none; }
+	@$(PY) -m pytest --cache-clear; code=$$?; [ $$code -eq 1 ] || exit $$code; \
+	  echo "test-python: once more, what failed"; $(PY) -m pytest --last-failed --last-failed-no-failures=none
 
 bench: ## benchmarks beside their peers; NAME=... for one
 	@scripts/setup.sh bench >&2
