@@ -261,7 +261,9 @@ def test_changes_lead_to_what_a_snapshot_shows(steps: list[tuple[str, bool]], cu
             await copies[1].apply(Batch(99, snapshot=tuple(store.values())))
         assert state(copies[0]) == state(copies[1])
 
-    asyncio.run(run())
+    loop = asyncio.new_event_loop()  # asyncio.run would take the loop of the whole run away from fixtures
+    loop.run_until_complete(run())
+    loop.close()
 
 
 @given(st.lists(st.tuples(st.integers(1, 60), st.integers(1, 400_000)), max_size=40))
