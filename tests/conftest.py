@@ -41,7 +41,9 @@ class FeatureBook:
         self._config = config
         self._ran: dict[str, TestRecord] = {}
         self._files: set[str] = set()
-        chosen = config.option.keyword or config.option.markexpr or any("::" in arg for arg in config.args)
+        option = config.option
+        repeated = getattr(option, "lf", False)
+        chosen = repeated or option.keyword or option.markexpr or any("::" in arg for arg in config.args)
         self._partial = bool(chosen)
 
     @pytest.hookimpl(trylast=True)

@@ -145,7 +145,7 @@ def _project(folder: Path, tests: dict[str, str]) -> None:
 
 
 def _pytest(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--rootdir={folder}", *args]
+    command = [sys.executable, "-m", "pytest", f"--rootdir={folder}", *args]
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
 
@@ -170,6 +170,19 @@ def test_a_partial_run_keeps_the_other_tests_of_the_file(tmp_path: Path) -> None
     result = _pytest(tmp_path, "tests/e2e/test_calls.py::test_good")
     assert result.returncode == 0, result.stdout + result.stderr
     assert len(load(tmp_path / RECORD)) == 4
+
+
+def test_a_repeat_of_what_failed_keeps_the_other_tests_of_the_file(tmp_path: Path) -> None:
+    _project(tmp_path, {"e2e/test_calls.py": E2E})
+    _pytest(tmp_path, "tests")
+    _pytest(tmp_path, "--last-failed")
+    tests = load(tmp_path / RECORD)
+    assert {name.split("::")[1]: record.outcome for name, record in tests.items()} == {
+        "test_good": "passed",
+        "test_bad": "failed",
+        "test_skips": "skipped",
+        "test_breaks_afterwards": "failed",
+    }
 
 
 def test_a_marker_in_a_unit_test_stops_the_run(tmp_path: Path) -> None:
