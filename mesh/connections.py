@@ -8,9 +8,10 @@ from functools import cached_property
 import grpc
 import redis.asyncio
 
-from mesh import channels
+from mesh import channels, redis_primary
 from mesh.etcd import Etcd
 from mesh.health import Health
+from mesh.redis_primary import PrimaryPool
 from mesh.settings import MeshSettings, SettingsError
 from mesh.telemetry.rpc import SentCalls
 
@@ -29,6 +30,8 @@ class Connections:
         self._health = health
         self._sent = sent
         self._closers: list[Callable[[], Awaitable[None]]] = []
+        self.loops: list[tuple[str, Callable[[], Awaitable[None]]]] = []
+        """What has to run for as long as the process lives, by name."""
 
     @cached_property
     def etcd(self) -> Etcd:
@@ -43,20 +46,21 @@ class Connections:
 
     @cached_property
     def redis(self) -> redis.asyncio.Redis:
-        """Client of Redis; answers are bytes."""
-        pool = redis.asyncio.BlockingConnectionPool.from_url(
+        """Client of the Redis primary; answers are bytes."""
+        client = redis_primary.client(
             needed(self._settings.redis, "VOICEMESH_REDIS"),
             max_connections=REDIS_CONNECTIONS,
             timeout=2.0,
             socket_timeout=REDIS_COMMAND_S,
             socket_connect_timeout=1.0,
         )
-        client = redis.asyncio.Redis.from_pool(pool)
+        if isinstance(client.connection_pool, PrimaryPool):
+            self.loops.append(("redis primary", client.connection_pool.watch))
 
         async def answers() -> bool:
             return bool(await client.ping())
 
-        self._health.depends("redis", answers)
+        self._health.depends("redis", answers, shared=True)
         self._closers.append(client.aclose)
         return client
 
@@ -75,9 +79,14 @@ class Connections:
             await client.get(key)  # there or not: a linearizable read needs the quorum
             return True
 
-        self._health.depends(name, answers)
+        self._health.depends(name, answers, shared=True)
         self._closers.append(client.close)
         return client
+
+    @property
+    def with_redis(self) -> bool:
+        """Whether the process uses Redis."""
+        return "redis" in self.__dict__
 
     @property
     def closers(self) -> tuple[Callable[[], Awaitable[None]], ...]:

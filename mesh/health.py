@@ -1,4 +1,8 @@
-"""Health by dependency: a node serves new work only while everything it depends on is up."""
+"""Health by dependency: a node serves new work only while everything it depends on is up.
+
+What all nodes share (etcd, Redis) is needed to begin, but its outage is no reason to stop: no other node would do
+better, and calls go on without either of them (design §6). Such an outage is shown, and the node keeps serving.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +36,14 @@ class Dependency:
     """Why it is down; "" while it is up."""
     failures: int = 0
     """Failed checks in a row."""
+    shared: bool = False
+    """Every node of the service depends on it alike: once it was up, its outage does not end serving."""
+    was_up: bool = False
+
+    @property
+    def lets_serve(self) -> bool:
+        """Whether the node may serve, as far as this dependency goes."""
+        return self.up or (self.shared and self.was_up)
 
 
 class Health:
@@ -43,11 +55,11 @@ class Health:
         self._said: bool | None = None
         self._gauge = metrics.gauge("dependency_up", "1 while the dependency is up", ["dependency"])
 
-    def depends(self, name: str, check: Check) -> None:
-        """Adds a dependency. ValueError when the name is taken."""
+    def depends(self, name: str, check: Check, *, shared: bool = False) -> None:
+        """Adds a dependency; `shared`: see `Dependency.shared`. ValueError when the name is taken."""
         if name in self._dependencies:
             raise ValueError(f"dependency {name!r} is there already")
-        self._dependencies[name] = Dependency(name, check)
+        self._dependencies[name] = Dependency(name, check, shared=shared)
 
     @property
     def dependencies(self) -> tuple[Dependency, ...]:
@@ -56,8 +68,8 @@ class Health:
 
     @property
     def healthy(self) -> bool:
-        """Whether all dependencies were up when last checked; true when there are none."""
-        return all(dependency.up for dependency in self._dependencies.values())
+        """Whether the node may serve, by the last checks; true when it depends on nothing."""
+        return all(dependency.lets_serve for dependency in self._dependencies.values())
 
     async def watch(self) -> None:
         """Checks for ever."""
@@ -79,6 +91,7 @@ class Health:
             if not dependency.up:
                 log.info("dependency up", dependency=dependency.name)
             dependency.up, dependency.problem, dependency.failures = True, "", 0
+            dependency.was_up = True
         else:
             dependency.failures += 1
             if dependency.up and dependency.failures >= FAILURES_UNTIL_DOWN:

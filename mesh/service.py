@@ -27,6 +27,7 @@ import uvloop
 from voice.mesh.v1.node_pb2 import NodeRecord, NodeState
 from voice.mesh.v1.node_service_pb2_grpc import add_NodeServiceServicer_to_server
 
+from mesh.admission import Admission, Sleep
 from mesh.connections import Connections, needed
 from mesh.deadline import Deadlines
 from mesh.etcd import Etcd
@@ -85,6 +86,7 @@ class Service:
         self._supervisor = Supervisor(self.metrics)
         self._health = Health(self.metrics, self._health_changed)
         self._lag = LoopLag(self.metrics)
+        self._sleep = Sleep(self.metrics)
         self._connections = Connections(settings, self._health, SentCalls(self.metrics))
         self._metrics_server = MetricsServer(self.metrics.registry, self._healthz)
         self._server = NodeServer(Pipeline(self._stages()))
@@ -96,9 +98,10 @@ class Service:
         self._started = False
         self._joined = False
 
-    def _stages(self) -> tuple[ServedCalls, Translation, Deadlines, Tenancy]:
+    def _stages(self) -> tuple[ServedCalls, Translation, Admission, Deadlines, Tenancy]:
+        admission = Admission(self.metrics, self.incarnation, self._sleep)
         tenancy = Tenancy(self.metrics, require_peer=self.settings.require_peer)
-        return ServedCalls(self.metrics), Translation(self.metrics), Deadlines(), tenancy
+        return ServedCalls(self.metrics), Translation(self.metrics), admission, Deadlines(), tenancy
 
     # -- what a process may use: made on first use
     # ------------------------------------------------------------
@@ -138,7 +141,7 @@ class Service:
     def depends(self, name: str, check: Check) -> None:
         """Health by dependency: the node is SERVING only while every check returns True within a second.
         Checked every half second, down at the second failure in a row; what a check raises is the problem
-        that GetNode shows."""
+        that GetNode shows. (etcd and Redis, which all nodes share, are needed to begin and not to go on.)"""
         self._health.depends(name, check)
 
     def background(self, name: str, run: Hook) -> None:
@@ -207,6 +210,7 @@ class Service:
         if settings.etcd:
             await self.membership.join(JOIN_TIMEOUT_S)
             self._joined = True
+            self._supervisor.start("sleep", self._sleep.watch)
         for hook in self._start_hooks:
             await hook()
         self._started = True
@@ -268,7 +272,7 @@ class Service:
 
     def _healthz(self) -> tuple[bool, dict[str, Any]]:
         down = {d.name: d.problem for d in self._health.dependencies if not d.up}
-        serving = self._started and not down and not self.draining.is_set()
+        serving = self._started and self._health.healthy and not self.draining.is_set()
         return serving, {"node": self.incarnation, "serving": serving, "down": down}
 
     def _node_rpc(self) -> NodeRpc:

@@ -42,7 +42,8 @@ class Holding:
     async def follow(self) -> None:
         """Tells the core the deadline for as long as the process lives."""
         while True:
-            self._endpoint.set_send_deadline(self._deadline_ns())
+            # 0 opens the core's gate for good; of a lease it says that it has ended
+            self._endpoint.set_send_deadline(self._deadline_ns() or 1)
             await asyncio.sleep(TICK_S)
 
     def held(self, count: int) -> None:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from voice.mesh.v1 import node_service_pb2 as node
 from voice.mesh.v1.node_pb2 import NodeRecord, NodeState
@@ -128,32 +129,44 @@ async def test_a_node_joins_serves_drains_and_leaves(
     assert running.log()[-1]["event"] == "stopped"
 
 
-async def test_health_follows_redis(
+async def test_an_outage_of_redis_is_shown_and_does_not_end_serving(
     tmp_path: Path, etcd: Etcd, etcd_server: EtcdServer, own_redis: Callable[..., RedisServer], region: str
 ) -> None:
+    """Every node has the same Redis: taking all of them out of service would help nobody. To begin it is needed."""
     redis = own_redis()
+    redis.pause()
     backends = {"VOICEMESH_ETCD": etcd_server.endpoint, "VOICEMESH_REDIS": redis.url}
     async with probe(tmp_path, etcd, region, **backends) as running:
 
-        async def state() -> int:
-            return await running.state()
+        async def dependencies() -> dict[str, bool]:
+            async with channels.direct(f"unix:{tmp_path}/s") as channel:
+                try:
+                    said = await NodeServiceStub(channel).GetNode(node.GetNodeRequest(), timeout=5)
+                except grpc.aio.AioRpcError:
+                    return {}
+            return {dependency.name: dependency.up for dependency in said.dependencies}
+
+        async def health() -> object:
+            async with channels.direct(f"unix:{tmp_path}/s") as channel:
+                stub = health_pb2_grpc.HealthStub(channel)
+                return (await stub.Check(health_pb2.HealthCheckRequest(), timeout=5)).status
 
         async def serving() -> bool:
-            return await state() == NodeState.NODE_STATE_SERVING
+            return await running.state() == NodeState.NODE_STATE_SERVING
 
-        async def not_ready() -> bool:
-            return await state() == NodeState.NODE_STATE_NOT_READY
+        async def without_redis() -> bool:
+            return await dependencies() == {"etcd": True, "redis": False}
 
-        await eventually(serving)
-        redis.pause()
-        await eventually(not_ready)
-        async with channels.direct(f"unix:{tmp_path}/s") as channel:
-            health = await health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(), timeout=5
-            )
-        assert health.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        await eventually(without_redis)
+        assert await running.state() == NodeState.NODE_STATE_NOT_READY
+        assert await health() == health_pb2.HealthCheckResponse.NOT_SERVING
         redis.resume()
         await eventually(serving)
+        redis.pause()
+        await eventually(without_redis)
+        assert await serving()
+        assert await health() == health_pb2.HealthCheckResponse.SERVING
+        redis.resume()
         running.process.send_signal(signal.SIGINT)
         assert await running.ended() == 0
 

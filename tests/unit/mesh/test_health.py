@@ -86,3 +86,21 @@ async def test_a_check_that_says_no_is_down() -> None:
     await health.check_all()
     assert health.dependencies[0].problem == "the check says no"
     assert not health.healthy
+
+
+async def test_what_all_nodes_share_is_needed_to_begin_and_not_to_go_on() -> None:
+    told: list[bool] = []
+    metrics = Metrics("probe")
+
+    async def changed(healthy: bool) -> None:
+        told.append(healthy)
+
+    health = Health(metrics, changed)
+    health.depends("etcd", Plan(False, True, False, False, True), shared=True)
+    seen = []
+    for _ in range(5):
+        await health.check_all()
+        seen.append((health.healthy, health.dependencies[0].up))
+    assert seen == [(False, False), (True, True), (True, True), (True, False), (True, True)]
+    assert told == [False, True]
+    assert metrics.registry.get_sample_value("voicemesh_probe_dependency_up", {"dependency": "etcd"}) == 1

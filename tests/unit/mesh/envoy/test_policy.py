@@ -34,3 +34,10 @@ def test_streams_have_no_timeout_and_no_retry_and_unary_calls_have_a_bound() -> 
                 assert 0 < timeout == call_policy(contract).timeout_s <= 180
             else:
                 assert (timeout, retry_on(contract, method)) == (0, "")
+
+
+def test_an_import_takes_as_long_as_it_takes() -> None:
+    """It is a stream of parts: no route bounds it, whatever its contract grants unary calls."""
+    contract = CONTRACTS["voice.config.v1.ConfigService"]
+    [imports] = [method for method in contract.methods if method.name == "ImportObjects"]
+    assert timeout_s(contract, imports) == 0
