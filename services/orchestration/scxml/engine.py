@@ -1,11 +1,12 @@
 """One JavaScript context with the runtime in it: evaluated text, calls, limits, what exceeded them.
 
-A context belongs to one session: the recommendation gives a document one global scope. It costs 0.2 MB
-and some milliseconds, of which loading the runtime is half; `warm` does that half ahead of time.
+A context belongs to one session: the recommendation gives a document one global scope. It costs 0.2 MB and
+a millisecond, of which loading the runtime is half; `warm` does that half ahead of time.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -13,8 +14,11 @@ from typing import Any
 
 import quickjs
 
+from services.orchestration.scxml.bytecode import Script, evaluate, prepare
 from services.orchestration.scxml.effects import Failure, Json, Limits, Query
 
+KEPT_DOCUMENTS = 128
+"""Documents whose bytecode a process keeps."""
 MAX_DEPTH = 200
 """Of anything a session hands to its host."""
 _FOLDER = Path(__file__).parent / "js"
@@ -28,6 +32,7 @@ _FILES = (
     "surroundings.js",
     "tables.js",
     "snapshot.js",
+    "restore.js",
     "entry.js",
 )
 
@@ -40,7 +45,6 @@ def _javascript(name: str) -> str:
 
 _RUNTIME = "\n".join(["(function () {", *(_javascript(name) for name in _FILES), "})()"])
 _XML = _javascript("xml.js")
-_RESTORE = _javascript("restore.js")
 _NOTHING = "\n;void 0"
 """Ends a script, so that its last value need not have a Python form."""
 _ESCAPE = re.compile(r"\\(?:u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w|(?P<lone>u[dD][89a-fA-F]\w\w)|.)")
@@ -70,25 +74,34 @@ def warm(count: int) -> bool:
 
 def _load() -> _Loaded:
     context = quickjs.Context()
-    return context, context.eval(_RUNTIME)
+    return context, evaluate(context, _runtime())
+
+
+@functools.lru_cache(maxsize=1)
+def _runtime() -> Script:
+    return prepare(_RUNTIME, keep_source=False)
+
+
+@functools.lru_cache(maxsize=KEPT_DOCUMENTS)
+def _document(code: str) -> Script:
+    # With its source: a function that a session has made is kept as text in its snapshots.
+    return prepare(code, keep_source=True)
 
 
 class Engine:
     """A session's context. Every method raises Stopped when a limit is exceeded."""
 
-    def __init__(self, limits: Limits, *, restoring: bool = False) -> None:
+    def __init__(self, limits: Limits) -> None:
         self._context, self._call = _warm.pop() if _warm else _load()
         self._context.set_memory_limit(limits.memory_bytes)
         self._context.set_max_stack_size(limits.stack_bytes)
         self._context.set_time_limit(limits.cpu_seconds)
         self._knows_xml = False
-        if restoring:
-            self._call("extend", _RESTORE)
 
     def factory(self, code: str) -> Any:
         """The function a compiled document evaluates to."""
         try:
-            return self._context.eval(code)
+            return evaluate(self._context, _document(code))
         except (quickjs.JSException, quickjs.StackOverflow) as error:
             raise Stopped(_failure(error)) from None
 

@@ -214,8 +214,8 @@ class Interpreter:
                 engine.ask("scriptError", json.dumps({"message": message, "at": script.at}))
         return engine.ask("start")
 
-    def _boot(self, now_ms: float, *, restoring: bool = False) -> Engine:
-        engine = self._engine = Engine(self.limits, restoring=restoring)
+    def _boot(self, now_ms: float) -> Engine:
+        engine = self._engine = Engine(self.limits)
         factory = engine.factory(self.compiled.code)
         limits = {
             "internal_events": self.limits.internal_events,
@@ -252,7 +252,7 @@ class Interpreter:
     def _load(self, snapshot: bytes) -> None:
         state = snapshot.partition(b"\n")[2].decode()
         try:
-            engine = self._boot(0, restoring=True)
+            engine = self._boot(0)
             if '"$":"xml"' in state:
                 engine.know_xml()
             engine.ask("restoreEarly", state)

@@ -1,18 +1,10 @@
 // The only thing the host sees: (operation, text, time, factory) => text.
 
-// Loaded when needed: nodes (xml.js), restoring (restore.js, into this scope).
+// Nodes are loaded when needed (xml.js).
 let XmlElement = null;
-let restoreEarly = null;
-let restoreLate = null;
-
-// A direct eval sees all of this scope and so keeps all of it alive; dropped once the session is under way.
-let extend = function (text) {
-  eval(text);
-};
 
 // What was needed to begin is not needed again, and every session would keep it.
 function begun() {
-  extend = restoreEarly = restoreLate = null;
   operations.boot = operations.bind = operations.start = operations.scriptError = null;
   operations.restoreEarly = operations.restoreLate = null;
 }
@@ -41,12 +33,11 @@ const operations = {
   given(list) {
     given = list;
   },
-  restoreEarly: (kept) => restoreEarly(kept),
-  restoreLate: (kept) => restoreLate(kept),
+  restoreEarly,
+  restoreLate,
 };
 
 return function (operation, text, time, factory) {
-  if (operation === "extend") return extend(text);
   if (operation === "xml") {
     if (XmlElement === null) XmlElement = (0, eval)(text);
     return undefined;

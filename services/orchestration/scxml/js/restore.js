@@ -1,4 +1,4 @@
-// Restoring a session from its record. Evaluated inside the scope of runtime.js when a session is restored.
+// Restoring a session from its record. Dropped once the session is under way: see begun() in entry.js.
 
 class Decoder {
   // known: a Registry; missing(path) is told of functions that are not declared; without it they are undefined
@@ -86,17 +86,17 @@ function makeError(node) {
 }
 
 // Before the scripts run again: plain values only, so that scripts find what they expect.
-restoreEarly = function (kept) {
+function restoreEarly(kept) {
   begin(0);
   const decoder = new Decoder(registry, null);
   for (const name of Object.keys(kept.values.data)) {
     $scxml.declare(name);
     globalThis[name] = decoder.decode(kept.values.data[name]);
   }
-};
+}
 
 // After them: functions are declared again, so every value can be put back.
-restoreLate = function (kept) {
+function restoreLate(kept) {
   effects = [];
   internalQueue = [];
   queueHead = 0;
@@ -115,7 +115,7 @@ restoreLate = function (kept) {
   askable = session.asks;
   begun();
   return toJson(missing);
-};
+}
 
 function restoreStates(kept) {
   const byId = new Map(states.map((s) => [s.id, s]));
