@@ -395,6 +395,11 @@ class ListAgentsResponse(betterproto2.Message):
     Logged-in agents, by login code.
     """
 
+    slots: "list[int]" = betterproto2.field(2, betterproto2.TYPE_UINT32, repeated=True)
+    """
+    Agent slots that this node serves, 0 to 255: the agents listed are those of these slots.
+    """
+
 
 default_message_pool.register_message("voice.agent_state.v1", "ListAgentsResponse", ListAgentsResponse)
 

@@ -282,6 +282,11 @@ class ThreadParty(betterproto2.Message):
     Number of the party in its call, as the SIP node gives it; 0 when it gave none.
     """
 
+    dn_events: "bool" = betterproto2.field(11, betterproto2.TYPE_BOOL)
+    """
+    Whether events of its DN were told: true for phones and route points, false for parties outside.
+    """
+
 
 default_message_pool.register_message("voice.call_state.v1", "ThreadParty", ThreadParty)
 

@@ -27,7 +27,7 @@ from voice.agent_state.v1 import agent_pb2 as voice_dot_agent__state_dot_v1_dot_
 from voice.type.v1 import options_pb2 as voice_dot_type_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.voice/agent_state/v1/agent_state_service.proto\x12\x14voice.agent_state.v1\x1a\x1cgoogle/api/annotations.proto\x1a voice/agent_state/v1/agent.proto\x1a\x1bvoice/type/v1/options.proto\"9\n\x0fGetAgentRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\x88\xb5\x18\x01\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\">\n\x10GetAgentResponse\x12*\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x1b.voice.agent_state.v1.Agent\")\n\x11ListAgentsRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\x88\xb5\x18\x01\"A\n\x12ListAgentsResponse\x12+\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x1b.voice.agent_state.v1.Agent\"\x9f\x01\n\x13ReserveAgentRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\x88\xb5\x18\x01\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0e\n\x06\x63lient\x18\x04 \x01(\t\x12\x13\n\x0b\x64uration_ms\x18\x05 \x01(\r\x12\x10\n\x08priority\x18\x06 \x01(\x05\x12\x15\n\ronly_if_ready\x18\x07 \x01(\x08\"z\n\x14ReserveAgentResponse\x12\x36\n\x0breservation\x18\x01 \x01(\x0b\x32!.voice.agent_state.v1.Reservation\x12*\n\x05\x61gent\x18\x02 \x01(\x0b\x32\x1b.voice.agent_state.v1.Agent\"Q\n\x18\x43\x61ncelReservationRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\x88\xb5\x18\x01\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\r\n\x05token\x18\x03 \x01(\t\"\x1b\n\x19\x43\x61ncelReservationResponse2\xdd\x03\n\x11\x41gentStateService\x12\x89\x01\n\x08GetAgent\x12%.voice.agent_state.v1.GetAgentRequest\x1a&.voice.agent_state.v1.GetAgentResponse\".\x82\xd3\xe4\x93\x02(\x12&/v1/tenants/{tenant}/agents/{agent_id}\x12_\n\nListAgents\x12\'.voice.agent_state.v1.ListAgentsRequest\x1a(.voice.agent_state.v1.ListAgentsResponse\x12\x65\n\x0cReserveAgent\x12).voice.agent_state.v1.ReserveAgentRequest\x1a*.voice.agent_state.v1.ReserveAgentResponse\x12t\n\x11\x43\x61ncelReservation\x12..voice.agent_state.v1.CancelReservationRequest\x1a/.voice.agent_state.v1.CancelReservationResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.voice/agent_state/v1/agent_state_service.proto\x12\x14voice.agent_state.v1\x1a\x1cgoogle/api/annotations.proto\x1a voice/agent_state/v1/agent.proto\x1a\x1bvoice/type/v1/options.proto\"9\n\x0fGetAgentRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\x88\xb5\x18\x01\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\">\n\x10GetAgentResponse\x12*\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x1b.voice.agent_state.v1.Agent\")\n\x11ListAgentsRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\x88\xb5\x18\x01\"P\n\x12ListAgentsResponse\x12+\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x1b.voice.agent_state.v1.Agent\x12\r\n\x05slots\x18\x02 \x03(\r\"\x9f\x01\n\x13ReserveAgentRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\x88\xb5\x18\x01\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0e\n\x06\x63lient\x18\x04 \x01(\t\x12\x13\n\x0b\x64uration_ms\x18\x05 \x01(\r\x12\x10\n\x08priority\x18\x06 \x01(\x05\x12\x15\n\ronly_if_ready\x18\x07 \x01(\x08\"z\n\x14ReserveAgentResponse\x12\x36\n\x0breservation\x18\x01 \x01(\x0b\x32!.voice.agent_state.v1.Reservation\x12*\n\x05\x61gent\x18\x02 \x01(\x0b\x32\x1b.voice.agent_state.v1.Agent\"Q\n\x18\x43\x61ncelReservationRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\x88\xb5\x18\x01\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\r\n\x05token\x18\x03 \x01(\t\"\x1b\n\x19\x43\x61ncelReservationResponse2\xdd\x03\n\x11\x41gentStateService\x12\x89\x01\n\x08GetAgent\x12%.voice.agent_state.v1.GetAgentRequest\x1a&.voice.agent_state.v1.GetAgentResponse\".\x82\xd3\xe4\x93\x02(\x12&/v1/tenants/{tenant}/agents/{agent_id}\x12_\n\nListAgents\x12\'.voice.agent_state.v1.ListAgentsRequest\x1a(.voice.agent_state.v1.ListAgentsResponse\x12\x65\n\x0cReserveAgent\x12).voice.agent_state.v1.ReserveAgentRequest\x1a*.voice.agent_state.v1.ReserveAgentResponse\x12t\n\x11\x43\x61ncelReservation\x12..voice.agent_state.v1.CancelReservationRequest\x1a/.voice.agent_state.v1.CancelReservationResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,15 +51,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTAGENTSREQUEST']._serialized_start=288
   _globals['_LISTAGENTSREQUEST']._serialized_end=329
   _globals['_LISTAGENTSRESPONSE']._serialized_start=331
-  _globals['_LISTAGENTSRESPONSE']._serialized_end=396
-  _globals['_RESERVEAGENTREQUEST']._serialized_start=399
-  _globals['_RESERVEAGENTREQUEST']._serialized_end=558
-  _globals['_RESERVEAGENTRESPONSE']._serialized_start=560
-  _globals['_RESERVEAGENTRESPONSE']._serialized_end=682
-  _globals['_CANCELRESERVATIONREQUEST']._serialized_start=684
-  _globals['_CANCELRESERVATIONREQUEST']._serialized_end=765
-  _globals['_CANCELRESERVATIONRESPONSE']._serialized_start=767
-  _globals['_CANCELRESERVATIONRESPONSE']._serialized_end=794
-  _globals['_AGENTSTATESERVICE']._serialized_start=797
-  _globals['_AGENTSTATESERVICE']._serialized_end=1274
+  _globals['_LISTAGENTSRESPONSE']._serialized_end=411
+  _globals['_RESERVEAGENTREQUEST']._serialized_start=414
+  _globals['_RESERVEAGENTREQUEST']._serialized_end=573
+  _globals['_RESERVEAGENTRESPONSE']._serialized_start=575
+  _globals['_RESERVEAGENTRESPONSE']._serialized_end=697
+  _globals['_CANCELRESERVATIONREQUEST']._serialized_start=699
+  _globals['_CANCELRESERVATIONREQUEST']._serialized_end=780
+  _globals['_CANCELRESERVATIONRESPONSE']._serialized_start=782
+  _globals['_CANCELRESERVATIONRESPONSE']._serialized_end=809
+  _globals['_AGENTSTATESERVICE']._serialized_start=812
+  _globals['_AGENTSTATESERVICE']._serialized_end=1289
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,7 @@ from voice.tlib.v1 import enums_pb2 as voice_dot_tlib_dot_v1_dot_enums__pb2
 from voice.type.v1 import kv_pb2 as voice_dot_type_dot_v1_dot_kv__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n voice/call_state/v1/thread.proto\x12\x13voice.call_state.v1\x1a\x19voice/tlib/v1/enums.proto\x1a\x16voice/type/v1/kv.proto\"\xf3\x01\n\x0bThreadParty\x12\n\n\x02\x64n\x18\x01 \x01(\t\x12#\n\x04role\x18\x02 \x01(\x0e\x32\x15.voice.tlib.v1.DnRole\x12\x13\n\x0bparty_state\x18\x03 \x01(\r\x12\x10\n\x08\x61gent_id\x18\x04 \x01(\t\x12\r\n\x05queue\x18\x05 \x01(\t\x12\x10\n\x08since_us\x18\x06 \x01(\x03\x12\x16\n\x0e\x65stablished_us\x18\x07 \x01(\x03\x12\x13\n\x0breleased_us\x18\x08 \x01(\x03\x12,\n\ncall_state\x18\t \x01(\x0e\x32\x18.voice.tlib.v1.CallState\x12\x10\n\x08party_id\x18\n \x01(\r\"\xfc\x01\n\nThreadCall\x12\x0f\n\x07\x63onn_id\x18\x01 \x01(\x06\x12\x11\n\tcall_uuid\x18\x02 \x01(\t\x12*\n\tcall_type\x18\x03 \x01(\x0e\x32\x17.voice.tlib.v1.CallType\x12\x0b\n\x03\x61ni\x18\x04 \x01(\t\x12\x0c\n\x04\x64nis\x18\x05 \x01(\t\x12(\n\tuser_data\x18\x06 \x01(\x0b\x32\x15.voice.type.v1.KvList\x12\x31\n\x07parties\x18\x07 \x03(\x0b\x32 .voice.call_state.v1.ThreadParty\x12\x12\n\ncreated_us\x18\x08 \x01(\x03\x12\x12\n\ndeleted_us\x18\t \x01(\x03\"\xc3\x01\n\nCallThread\x12\x16\n\x0e\x63\x61ll_thread_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12.\n\x05\x63\x61lls\x18\x03 \x03(\x0b\x32\x1f.voice.call_state.v1.ThreadCall\x12\x10\n\x08last_seq\x18\x04 \x01(\x04\x12\x12\n\ncreated_us\x18\x05 \x01(\x03\x12\x10\n\x08\x65nded_us\x18\x06 \x01(\x03\x12\x11\n\tanomalies\x18\x07 \x03(\x04\x12\x12\n\nupdated_us\x18\x08 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n voice/call_state/v1/thread.proto\x12\x13voice.call_state.v1\x1a\x19voice/tlib/v1/enums.proto\x1a\x16voice/type/v1/kv.proto\"\x86\x02\n\x0bThreadParty\x12\n\n\x02\x64n\x18\x01 \x01(\t\x12#\n\x04role\x18\x02 \x01(\x0e\x32\x15.voice.tlib.v1.DnRole\x12\x13\n\x0bparty_state\x18\x03 \x01(\r\x12\x10\n\x08\x61gent_id\x18\x04 \x01(\t\x12\r\n\x05queue\x18\x05 \x01(\t\x12\x10\n\x08since_us\x18\x06 \x01(\x03\x12\x16\n\x0e\x65stablished_us\x18\x07 \x01(\x03\x12\x13\n\x0breleased_us\x18\x08 \x01(\x03\x12,\n\ncall_state\x18\t \x01(\x0e\x32\x18.voice.tlib.v1.CallState\x12\x10\n\x08party_id\x18\n \x01(\r\x12\x11\n\tdn_events\x18\x0b \x01(\x08\"\xfc\x01\n\nThreadCall\x12\x0f\n\x07\x63onn_id\x18\x01 \x01(\x06\x12\x11\n\tcall_uuid\x18\x02 \x01(\t\x12*\n\tcall_type\x18\x03 \x01(\x0e\x32\x17.voice.tlib.v1.CallType\x12\x0b\n\x03\x61ni\x18\x04 \x01(\t\x12\x0c\n\x04\x64nis\x18\x05 \x01(\t\x12(\n\tuser_data\x18\x06 \x01(\x0b\x32\x15.voice.type.v1.KvList\x12\x31\n\x07parties\x18\x07 \x03(\x0b\x32 .voice.call_state.v1.ThreadParty\x12\x12\n\ncreated_us\x18\x08 \x01(\x03\x12\x12\n\ndeleted_us\x18\t \x01(\x03\"\xc3\x01\n\nCallThread\x12\x16\n\x0e\x63\x61ll_thread_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12.\n\x05\x63\x61lls\x18\x03 \x03(\x0b\x32\x1f.voice.call_state.v1.ThreadCall\x12\x10\n\x08last_seq\x18\x04 \x01(\x04\x12\x12\n\ncreated_us\x18\x05 \x01(\x03\x12\x10\n\x08\x65nded_us\x18\x06 \x01(\x03\x12\x11\n\tanomalies\x18\x07 \x03(\x04\x12\x12\n\nupdated_us\x18\x08 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'voice.call_state.v1.thread_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_THREADPARTY']._serialized_start=109
-  _globals['_THREADPARTY']._serialized_end=352
-  _globals['_THREADCALL']._serialized_start=355
-  _globals['_THREADCALL']._serialized_end=607
-  _globals['_CALLTHREAD']._serialized_start=610
-  _globals['_CALLTHREAD']._serialized_end=805
+  _globals['_THREADPARTY']._serialized_end=371
+  _globals['_THREADCALL']._serialized_start=374
+  _globals['_THREADCALL']._serialized_end=626
+  _globals['_CALLTHREAD']._serialized_start=629
+  _globals['_CALLTHREAD']._serialized_end=824
 # @@protoc_insertion_point(module_scope)

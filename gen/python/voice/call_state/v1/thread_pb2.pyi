@@ -36,6 +36,7 @@ class ThreadParty(_message.Message):
     RELEASED_US_FIELD_NUMBER: _builtins.int
     CALL_STATE_FIELD_NUMBER: _builtins.int
     PARTY_ID_FIELD_NUMBER: _builtins.int
+    DN_EVENTS_FIELD_NUMBER: _builtins.int
     dn: _builtins.str
     """DN or number."""
     role: _enums_pb2.DnRole.ValueType
@@ -56,6 +57,8 @@ class ThreadParty(_message.Message):
     """How it left."""
     party_id: _builtins.int
     """Number of the party in its call, as the SIP node gives it; 0 when it gave none."""
+    dn_events: _builtins.bool
+    """Whether events of its DN were told: true for phones and route points, false for parties outside."""
     def __init__(
         self,
         *,
@@ -69,10 +72,11 @@ class ThreadParty(_message.Message):
         released_us: _builtins.int = ...,
         call_state: _enums_pb2.CallState.ValueType = ...,
         party_id: _builtins.int = ...,
+        dn_events: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "call_state", b"call_state", "dn", b"dn", "established_us", b"established_us", "party_id", b"party_id", "party_state", b"party_state", "queue", b"queue", "released_us", b"released_us", "role", b"role", "since_us", b"since_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "call_state", b"call_state", "dn", b"dn", "dn_events", b"dn_events", "established_us", b"established_us", "party_id", b"party_id", "party_state", b"party_state", "queue", b"queue", "released_us", b"released_us", "role", b"role", "since_us", b"since_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

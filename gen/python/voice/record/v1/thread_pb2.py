@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from voice.call_state.v1 import thread_pb2 as voice_dot_call__state_dot_v1_dot_thread__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cvoice/record/v1/thread.proto\x12\x0fvoice.record.v1\x1a voice/call_state/v1/thread.proto\"O\n\x0cThreadRecord\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12/\n\x06thread\x18\x02 \x01(\x0b\x32\x1f.voice.call_state.v1.CallThreadb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cvoice/record/v1/thread.proto\x12\x0fvoice.record.v1\x1a voice/call_state/v1/thread.proto\"^\n\x0cThreadRecord\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12/\n\x06thread\x18\x02 \x01(\x0b\x32\x1f.voice.call_state.v1.CallThread\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'voice.record.v1.thread_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_THREADRECORD']._serialized_start=83
-  _globals['_THREADRECORD']._serialized_end=162
+  _globals['_THREADRECORD']._serialized_end=177
 # @@protoc_insertion_point(module_scope)

@@ -25,8 +25,11 @@ class ThreadRecord(_message.Message):
 
     FORMAT_FIELD_NUMBER: _builtins.int
     THREAD_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     """Format of the record; 1."""
+    epoch: _builtins.int
+    """Epoch of the SIP slot in the latest event: another one now means that the calls have another owner."""
     @_builtins.property
     def thread(self) -> _thread_pb2.CallThread:
         """The thread with all its calls and parties."""
@@ -36,10 +39,11 @@ class ThreadRecord(_message.Message):
         *,
         format: _builtins.int = ...,
         thread: _thread_pb2.CallThread | None = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["thread", b"thread"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "thread", b"thread"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "format", b"format", "thread", b"thread"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
