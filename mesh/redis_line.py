@@ -25,6 +25,7 @@ from redis.backoff import NoBackoff
 from voice.error.v1.reason_pb2 import Reason
 
 from mesh.errors import DomainError
+from mesh.redis_primary import moved_on
 
 Argument = bytes | str | int
 Answer = Any
@@ -148,6 +149,8 @@ class RedisLine:
         return bool(self._queue)
 
     async def _send_some(self) -> None:
+        if self._connection is not None and moved_on(self._pool, self._connection):
+            await self._disconnect()
         if self._connection is None:
             await self._connect()
         batch = [self._queue[place] for place in range(min(MAX_BATCH, len(self._queue)))]

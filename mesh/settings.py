@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints
 
+from mesh import redis_url
+
 VERSION = "0.1.0"
 """Release of this code; announced in the node record."""
 
@@ -62,7 +64,8 @@ class MeshSettings:
     etcd_config: str = ""
     """The same for configuration; the ownership cluster when empty [VOICEMESH_ETCD_CONFIG]."""
     redis: str = ""
-    """redis:// URL of Redis [VOICEMESH_REDIS]; empty for a service without state."""
+    """URL of Redis [VOICEMESH_REDIS]: `redis://host:port/db` of an address that is always the primary's, or
+    `redis+sentinel://host:port[,host:port…]/<name>` of Sentinels; empty for a service without state."""
     metrics_port: int = 0
     """TCP port of /metrics and /healthz on bind_ip; 0 takes a free one [VOICEMESH_METRICS_PORT]."""
     log_level: str = "info"
@@ -118,6 +121,7 @@ class MeshSettings:
             (0 <= self.capacity <= 1_000_000, "VOICEMESH_CAPACITY: must be 0 to 1000000"),
             (0 <= self.drain_seconds <= 600, "VOICEMESH_DRAIN_SECONDS: must be 0 to 600"),
             (len(self.listen.encode()) <= 107, "VOICEMESH_LISTEN: a socket path has at most 107 bytes"),
+            (not (redis := redis_url.problem(self.redis)), f"VOICEMESH_REDIS: {redis}"),
         )
         return [problem for holds, problem in rules if not holds]
 

@@ -13,8 +13,12 @@ from typing import Any, Final
 
 import redis.asyncio
 
+from mesh.redis_primary import moved_on
+
 BLOCK_MS: Final = 1000
 """How long a read waits in Redis, milliseconds."""
+ANSWER_S: Final = BLOCK_MS / 1000 + 2.0
+"""A Redis that has not answered for so long is given up, seconds."""
 
 Entry = tuple[bytes, bytes]
 """(entry id, value of its field "e")."""
@@ -69,12 +73,13 @@ class BlockingRead:
         was interrupted. Raises redis.RedisError, OSError."""
         self._changed.clear()
         try:
-            connection = await self._connected()
-            self._blocked = True
-            if self._changed.is_set():  # something came while we connected
-                return []
-            await connection.send_packed_command([self._command()], check_health=False)
-            reply = await connection.read_response(timeout=None)
+            async with asyncio.timeout(ANSWER_S):
+                connection = await self._connected()
+                self._blocked = True
+                if self._changed.is_set():  # something came while we connected
+                    return []
+                await connection.send_packed_command([self._command()], check_health=False)
+                reply = await connection.read_response(timeout=None)
         except BaseException:
             await self._drop()
             raise
@@ -97,6 +102,8 @@ class BlockingRead:
         return b"".join((b"*%d\r\n" % count, self._head, self._keys, *self._positions.values()))
 
     async def _connected(self) -> Any:
+        if self._connection is not None and moved_on(self._control.connection_pool, self._connection):
+            await self._drop()
         if self._connection is None:
             connection = await self._pool.get_connection()
             self._connection = connection
