@@ -27,7 +27,14 @@ from mesh.errors import TABLE, Row
 from mesh.tenancy import scoped_paths
 
 NO_TENANT: Mapping[str, str] = MappingProxyType(
-    {"voice.tenant.v1.TenantService.IssueToken": "who asks for a token has none yet, so no tenant to compare"}
+    {
+        "voice.tenant.v1.TenantService.IssueToken": "who asks for a token has none yet, so no tenant to compare",
+        **{
+            f"voice.orchestration.v1.SessionHttpService.{name}ByHttp": "its path names no tenant: the token's is taken"
+            for name in ("Start", "SendEvent", "SendRequest", "Terminate", "Query", "Help")
+        },
+        "voice.orchestration.v1.SessionHttpService.ReceiveByHttp": "the key in its path belongs to one session",
+    }
 )
 """RPCs that clients may call and that name no tenant, each with the reason."""
 NO_BINDING: Mapping[str, str] = MappingProxyType(

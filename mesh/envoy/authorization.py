@@ -109,9 +109,22 @@ TABLE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
         "voice.front_end.v1.FrontEndService": {"GetStatus": _may(OPERATORS)},
         "voice.mesh.v1.NodeService": {"GetNode": _may(SERVICES, OPERATORS)},
         "voice.orchestration.v1.OrchestrationService": {
-            "GetSession": _may(CLIENTS, OPERATORS),
+            "StartSession": _may(CLIENTS, OPERATORS, "orchestration"),
+            "GetSession": _may(CLIENTS, OPERATORS, "orchestration"),
             "ListSessions": _may(OPERATORS, "front_end"),
-            "SendEvent": _may(CLIENTS, OPERATORS),
+            "SendEvent": _may(CLIENTS, OPERATORS, "orchestration"),
+            "SendRequest": _may(CLIENTS, OPERATORS, "media", "orchestration"),
+            "TerminateSession": _may(CLIENTS, OPERATORS, "orchestration"),
+            "GetTrace": _may(CLIENTS, OPERATORS),
+        },
+        "voice.orchestration.v1.SessionHttpService": {
+            "StartByHttp": _may(CLIENTS, OPERATORS),
+            "SendEventByHttp": _may(CLIENTS, OPERATORS),
+            "SendRequestByHttp": _may(CLIENTS, OPERATORS),
+            "TerminateByHttp": _may(CLIENTS, OPERATORS),
+            "QueryByHttp": _may(CLIENTS, OPERATORS),
+            "ReceiveByHttp": _may(ANYBODY, "orchestration"),
+            "HelpByHttp": _may(CLIENTS, OPERATORS),
         },
         "voice.redis_queue.v1.QueueService": {
             "Publish": _may("sip_cluster", "agent_state", "call_state"),
@@ -121,6 +134,9 @@ TABLE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "ReadQueue": _QUEUE_USERS,
             "Acknowledge": _QUEUE_USERS,
             "CloseStream": _may("sip_cluster", "call_state"),
+            "FollowStore": _may(
+                "sip_cluster", "agent_state", "call_state", "orchestration", "tenant", "front_end"
+            ),
         },
         "voice.registrar.v1.RegistrarService": {
             "Register": _may("sip_proxy"),

@@ -3,7 +3,6 @@ limits, reflection."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 from envoy.config.cluster.v3 import cluster_pb2
@@ -12,14 +11,13 @@ from envoy.config.core.v3 import base_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.filters.http.cors.v3 import cors_pb2
-from envoy.extensions.filters.http.grpc_json_transcoder.v3 import transcoder_pb2
 from envoy.extensions.filters.http.grpc_web.v3 import grpc_web_pb2
 from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
 from envoy.extensions.filters.http.jwt_authn.v3 import config_pb2 as jwt_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 from envoy.type.matcher.v3 import regex_pb2, string_pb2
 
-from mesh.envoy import clusters, rate_limit, rbac, routes, tls
+from mesh.envoy import clusters, rate_limit, rbac, routes, tls, transcoding
 from mesh.envoy.authorization import ANYBODY, EXTERNAL, HEALTH, REFLECTION, callers
 from mesh.envoy.contracts import Contract, Method
 from mesh.envoy.filters import connection_manager, http_filter, router
@@ -36,8 +34,6 @@ CLAIM_HEADERS = {"tenant": TENANT_HEADER, "sub": SUBJECT_HEADER, "scope": SCOPE_
 """Claims of the verified token that services see, and the headers that carry them."""
 RESERVED_PREFIXES = ("x-voicemesh-", "x-envoy-")
 """Headers no client may send: who speaks, for which tenant, and to which host are the mesh's own words."""
-MAX_BODY = 4 * 1024 * 1024
-"""Bytes of a REST request or answer: gRPC's own limit of a message."""
 _PROVIDER = "voicemesh"
 
 
@@ -99,8 +95,9 @@ def _filters(edge: Edge, contracts: Sequence[Contract]) -> list[hcm.HttpFilter]:
         http_filter("envoy.filters.http.cors", cors_pb2.Cors()),
         http_filter("envoy.filters.http.grpc_web", grpc_web_pb2.GrpcWeb()),
         _strip(),
+        transcoding.chosen_status(),
         _tokens(edge, contracts),
-        _transcoder(edge, contracts),
+        *transcoding.transcoders(edge.descriptors, contracts),
         rbac.edge(contracts),
         rate_limit.per_tenant(TENANT_HEADER, edge.tenant_rate, edge.tenant_burst),
         router(),
@@ -154,14 +151,8 @@ def _open_to_all(contracts: Sequence[Contract]) -> Iterator[route_components_pb2
     for method in _methods(contracts, ANYBODY):
         yield route_components_pb2.RouteMatch(path=method.path)
         for template in method.http:
-            regex = regex_pb2.RegexMatcher(regex=template_regex(template))
+            regex = regex_pb2.RegexMatcher(regex=transcoding.template_regex(template))
             yield route_components_pb2.RouteMatch(safe_regex=regex)
-
-
-def template_regex(template: str) -> str:
-    """The paths of a REST template: `/v1/tenants/{tenant}/tokens` -> `/v1/tenants/[^/]+/tokens`."""
-    parts = re.split(r"(\{[^}]*\})", template)
-    return "".join("[^/]+" if part.startswith("{") else re.escape(part) for part in parts)
 
 
 def _methods(contracts: Sequence[Contract], caller: str) -> Iterator[Method]:
@@ -169,21 +160,6 @@ def _methods(contracts: Sequence[Contract], caller: str) -> Iterator[Method]:
         for method in contract.methods:
             if caller in callers(contract.name, method.name):
                 yield method
-
-
-def _transcoder(edge: Edge, contracts: Sequence[Contract]) -> hcm.HttpFilter:
-    bound = [contract.name for contract in contracts if any(method.http for method in contract.methods)]
-    config = transcoder_pb2.GrpcJsonTranscoder(
-        proto_descriptor=edge.descriptors,
-        services=bound,
-        convert_grpc_status=True,
-        print_options=transcoder_pb2.GrpcJsonTranscoder.PrintOptions(
-            always_print_primitive_fields=True, stream_newline_delimited=True
-        ),
-    )
-    config.max_request_body_size.value = MAX_BODY
-    config.max_response_body_size.value = MAX_BODY
-    return http_filter("envoy.filters.http.grpc_json_transcoder", config)
 
 
 def _cors(origins: Sequence[str]) -> cors_pb2.CorsPolicy:

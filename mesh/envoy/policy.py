@@ -89,8 +89,12 @@ CALLS: Mapping[str, CallPolicy] = MappingProxyType(
         ),
         "voice.front_end.v1.FrontEndService": CallPolicy(idempotent=frozenset({"GetStatus"})),
         "voice.mesh.v1.NodeService": CallPolicy(timeout_s=5.0, idempotent=frozenset({"GetNode"})),
+        # SendRequest answers when the application does, after 60 s at most.
         "voice.orchestration.v1.OrchestrationService": CallPolicy(
-            idempotent=frozenset({"GetSession", "ListSessions"})
+            timeout_s=65.0, idempotent=frozenset({"GetSession", "ListSessions", "GetTrace"})
+        ),
+        "voice.orchestration.v1.SessionHttpService": CallPolicy(
+            timeout_s=65.0, idempotent=frozenset({"QueryByHttp", "HelpByHttp"})
         ),
         "voice.redis_queue.v1.QueueService": CallPolicy(),
         "voice.registrar.v1.RegistrarService": CallPolicy(

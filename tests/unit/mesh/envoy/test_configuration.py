@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 from envoy.config.core.v3 import health_check_pb2
+from envoy.extensions.filters.http.grpc_json_transcoder.v3 import transcoder_pb2
 from google.protobuf import json_format, struct_pb2
 
 from mesh.envoy import bootstrap, clusters, routes
 from mesh.envoy.authorization import SERVICES
 from mesh.envoy.contracts import load
-from mesh.envoy.edge import template_regex
 from mesh.envoy.endpoints import HEAVIEST, Endpoint, assignments
 from mesh.envoy.node import Edge, Ingress, NodeError, Sidecar, metadata, node_id, parse, split_address
+from mesh.envoy.transcoding import template_regex, transcoders
 
 SIDECAR = Sidecar("config", "config-0", "/id", "/s/out", (Ingress("config-0", "127.10.1.1:7000", "/s/in"),))
 EDGE = Edge(
@@ -125,6 +126,22 @@ def test_a_rest_template_matches_its_paths_only() -> None:
     assert re.fullmatch(regex, "/v1/tenants/t1/targets:explain")
     assert not re.fullmatch(regex, "/v1/tenants/t1/x/targets:explain")
     assert not re.fullmatch(regex, "/v1/tenants/t1/targets:explain/more")
+    stars = template_regex("/scxml/session/*/basichttp/*")
+    assert re.fullmatch(stars, "/scxml/session/s.1/basichttp/k")
+    assert not re.fullmatch(stars, "/scxml/session/s.1/event/k")
+    assert not re.fullmatch(stars, "/scxml/session/s.1/x/basichttp/k")
+
+
+def test_only_contracts_with_raw_bodies_take_unknown_query_parameters() -> None:
+    found = {}
+    for one in transcoders("/voicemesh.binpb", load()):
+        if one.typed_config.Is(transcoder_pb2.GrpcJsonTranscoder.DESCRIPTOR):
+            config = transcoder_pb2.GrpcJsonTranscoder()
+            one.typed_config.Unpack(config)
+            found[config.ignore_unknown_query_parameters] = set(config.services)
+    assert found[True] == {"voice.orchestration.v1.SessionHttpService"}
+    assert "voice.orchestration.v1.OrchestrationService" in found[False]
+    assert not found[True] & found[False]
 
 
 def test_the_bootstrap_names_the_node_and_the_control_plane() -> None:

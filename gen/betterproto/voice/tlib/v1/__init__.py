@@ -5164,6 +5164,13 @@ class EventEnvelope(betterproto2.Message):
     A user-data request, published before the event that tells its effect.
     """
 
+    interaction: "__interaction__v1__.InteractionEvent | None" = betterproto2.field(
+        22, betterproto2.TYPE_MESSAGE, optional=True, group="body"
+    )
+    """
+    An event of a digital interaction; its stream key is the interaction's id, in the family of call threads.
+    """
+
 
 default_message_pool.register_message("voice.tlib.v1", "EventEnvelope", EventEnvelope)
 
@@ -9179,4 +9186,5 @@ class EventServiceStub:
         )(message)
 
 
+from ...interaction import v1 as __interaction__v1__
 from ...type import v1 as __type__v1__

@@ -26,39 +26,79 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from voice.type.v1 import options_pb2 as voice_dot_type_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2voice/orchestration/v1/orchestration_service.proto\x12\x16voice.orchestration.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1bvoice/type/v1/options.proto\"\x8f\x02\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x16\n\x0e\x63\x61ll_thread_id\x18\x03 \x01(\t\x12\x0f\n\x07\x63onn_id\x18\x04 \x01(\x06\x12\x13\n\x0broute_point\x18\x05 \x01(\t\x12\x0b\n\x03url\x18\x06 \x01(\t\x12\x15\n\rdocument_hash\x18\x07 \x01(\t\x12\x33\n\x05phase\x18\x08 \x01(\x0e\x32$.voice.orchestration.v1.SessionPhase\x12\x15\n\rconfiguration\x18\t \x03(\t\x12\r\n\x05steps\x18\n \x01(\x04\x12\x12\n\nstarted_us\x18\x0b \x01(\x03\x12\x0f\n\x07pending\x18\x0c \x03(\t\"=\n\x11GetSessionRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\x88\xb5\x18\x01\x12\x12\n\nsession_id\x18\x02 \x01(\t\"F\n\x12GetSessionResponse\x12\x30\n\x07session\x18\x01 \x01(\x0b\x32\x1f.voice.orchestration.v1.Session\":\n\x13ListSessionsRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\x88\xb5\x18\x01\x12\r\n\x05limit\x18\x02 \x01(\r\"I\n\x14ListSessionsResponse\x12\x31\n\x08sessions\x18\x01 \x03(\x0b\x32\x1f.voice.orchestration.v1.Session\"q\n\x10SendEventRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\x88\xb5\x18\x01\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x11\n\tdata_json\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"\x13\n\x11SendEventResponse*\x9a\x01\n\x0cSessionPhase\x12\x1d\n\x19SESSION_PHASE_UNSPECIFIED\x10\x00\x12\x1a\n\x16SESSION_PHASE_STARTING\x10\x01\x12\x19\n\x15SESSION_PHASE_RUNNING\x10\x02\x12\x1a\n\x16SESSION_PHASE_FINISHED\x10\x03\x12\x18\n\x14SESSION_PHASE_FAILED\x10\x04\x32\xc3\x03\n\x14OrchestrationService\x12\x97\x01\n\nGetSession\x12).voice.orchestration.v1.GetSessionRequest\x1a*.voice.orchestration.v1.GetSessionResponse\"2\x82\xd3\xe4\x93\x02,\x12*/v1/tenants/{tenant}/sessions/{session_id}\x12i\n\x0cListSessions\x12+.voice.orchestration.v1.ListSessionsRequest\x1a,.voice.orchestration.v1.ListSessionsResponse\x12\xa5\x01\n\tSendEvent\x12(.voice.orchestration.v1.SendEventRequest\x1a).voice.orchestration.v1.SendEventResponse\"C\x82\xd3\xe4\x93\x02=\"8/v1/tenants/{tenant}/sessions/{session_id}/events/{name}:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2voice/orchestration/v1/orchestration_service.proto\x12\x16voice.orchestration.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1bvoice/type/v1/options.proto\"\xf3\x02\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x16\n\x0e\x63\x61ll_thread_id\x18\x03 \x01(\t\x12\x0f\n\x07\x63onn_id\x18\x04 \x01(\x06\x12\x13\n\x0broute_point\x18\x05 \x01(\t\x12\x0b\n\x03url\x18\x06 \x01(\t\x12\x15\n\rdocument_hash\x18\x07 \x01(\t\x12\x33\n\x05phase\x18\x08 \x01(\x0e\x32$.voice.orchestration.v1.SessionPhase\x12\x15\n\rconfiguration\x18\t \x03(\t\x12\r\n\x05steps\x18\n \x01(\x04\x12\x12\n\nstarted_us\x18\x0b \x01(\x03\x12\x0f\n\x07pending\x18\x0c \x03(\t\x12\x35\n\x06origin\x18\r \x01(\x0e\x32%.voice.orchestration.v1.SessionOrigin\x12\x16\n\x0einteraction_id\x18\x0e \x01(\t\x12\x13\n\x0bstart_at_us\x18\x0f \x01(\x03\"\xa7\x01\n\x13StartSessionRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\x88\xb5\x18\x01\x12\x0b\n\x03src\x18\x02 \x01(\t\x12\x15\n\ralternate_src\x18\x03 \x01(\t\x12\x17\n\x0fparameters_json\x18\x04 \x01(\t\x12\x15\n\rideal_time_ms\x18\x05 \x01(\x03\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x12\n\nsession_id\x18\x07 \x01(\t\"*\n\x14StartSessionResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\"=\n\x11GetSessionRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\x88\xb5\x18\x01\x12\x12\n\nsession_id\x18\x02 \x01(\t\"F\n\x12GetSessionResponse\x12\x30\n\x07session\x18\x01 \x01(\x0b\x32\x1f.voice.orchestration.v1.Session\":\n\x13ListSessionsRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\x88\xb5\x18\x01\x12\r\n\x05limit\x18\x02 \x01(\r\"I\n\x14ListSessionsResponse\x12\x31\n\x08sessions\x18\x01 \x03(\x0b\x32\x1f.voice.orchestration.v1.Session\"q\n\x10SendEventRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\x88\xb5\x18\x01\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x11\n\tdata_json\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"\x13\n\x11SendEventResponse\"\x87\x01\n\x12SendRequestRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\x88\xb5\x18\x01\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x11\n\tdata_json\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x12\n\ntimeout_ms\x18\x06 \x01(\r\"Q\n\x13SendRequestResponse\x12\x13\n\x0bresult_code\x18\x01 \x01(\r\x12\x14\n\x0c\x63ontent_type\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\x0c\"W\n\x17TerminateSessionRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\x88\xb5\x18\x01\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x1a\n\x18TerminateSessionResponse\"^\n\x0fGetTraceRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\x88\xb5\x18\x01\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x12\n\nafter_step\x18\x03 \x01(\x04\x12\r\n\x05limit\x18\x04 \x01(\r\"W\n\x10GetTraceResponse\x12\x30\n\x05steps\x18\x01 \x03(\x0b\x32!.voice.orchestration.v1.TraceStep\x12\x11\n\ttruncated\x18\x02 \x01(\x08\"\x87\x02\n\tTraceStep\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\x0f\n\x07time_us\x18\x02 \x01(\x03\x12\r\n\x05\x65vent\x18\x03 \x01(\t\x12\x11\n\tdata_json\x18\x04 \x01(\t\x12<\n\x0btransitions\x18\x05 \x03(\x0b\x32\'.voice.orchestration.v1.TraceTransition\x12\x34\n\x07\x65\x66\x66\x65\x63ts\x18\x06 \x03(\x0b\x32#.voice.orchestration.v1.TraceEffect\x12\x15\n\rconfiguration\x18\x07 \x03(\t\x12\x0f\n\x07outcome\x18\x08 \x01(\t\x12\x0f\n\x07problem\x18\t \x01(\t\x12\x0c\n\x04node\x18\n \x01(\t\"_\n\x0fTraceTransition\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\r\n\x05\x65vent\x18\x02 \x01(\t\x12\x0f\n\x07targets\x18\x03 \x03(\t\x12\x0c\n\x04line\x18\x04 \x01(\r\x12\x0e\n\x06\x63olumn\x18\x05 \x01(\r\">\n\x0bTraceEffect\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65tail_json\x18\x03 \x01(\t*\x9a\x01\n\x0cSessionPhase\x12\x1d\n\x19SESSION_PHASE_UNSPECIFIED\x10\x00\x12\x1a\n\x16SESSION_PHASE_STARTING\x10\x01\x12\x19\n\x15SESSION_PHASE_RUNNING\x10\x02\x12\x1a\n\x16SESSION_PHASE_FINISHED\x10\x03\x12\x18\n\x14SESSION_PHASE_FAILED\x10\x04*g\n\rSessionOrigin\x12\x1e\n\x1aSESSION_ORIGIN_UNSPECIFIED\x10\x00\x12\x16\n\x12SESSION_ORIGIN_API\x10\x01\x12\x1e\n\x1aSESSION_ORIGIN_INTERACTION\x10\x02\x32\xdc\x08\n\x14OrchestrationService\x12\x93\x01\n\x0cStartSession\x12+.voice.orchestration.v1.StartSessionRequest\x1a,.voice.orchestration.v1.StartSessionResponse\"(\x82\xd3\xe4\x93\x02\"\"\x1d/v1/tenants/{tenant}/sessions:\x01*\x12\x97\x01\n\nGetSession\x12).voice.orchestration.v1.GetSessionRequest\x1a*.voice.orchestration.v1.GetSessionResponse\"2\x82\xd3\xe4\x93\x02,\x12*/v1/tenants/{tenant}/sessions/{session_id}\x12i\n\x0cListSessions\x12+.voice.orchestration.v1.ListSessionsRequest\x1a,.voice.orchestration.v1.ListSessionsResponse\x12\xa5\x01\n\tSendEvent\x12(.voice.orchestration.v1.SendEventRequest\x1a).voice.orchestration.v1.SendEventResponse\"C\x82\xd3\xe4\x93\x02=\"8/v1/tenants/{tenant}/sessions/{session_id}/events/{name}:\x01*\x12\xad\x01\n\x0bSendRequest\x12*.voice.orchestration.v1.SendRequestRequest\x1a+.voice.orchestration.v1.SendRequestResponse\"E\x82\xd3\xe4\x93\x02?\":/v1/tenants/{tenant}/sessions/{session_id}/requests/{name}:\x01*\x12\xb6\x01\n\x10TerminateSession\x12/.voice.orchestration.v1.TerminateSessionRequest\x1a\x30.voice.orchestration.v1.TerminateSessionResponse\"?\x82\xd3\xe4\x93\x02\x39\"4/v1/tenants/{tenant}/sessions/{session_id}/terminate:\x01*\x12\x97\x01\n\x08GetTrace\x12\'.voice.orchestration.v1.GetTraceRequest\x1a(.voice.orchestration.v1.GetTraceResponse\"8\x82\xd3\xe4\x93\x02\x32\x12\x30/v1/tenants/{tenant}/sessions/{session_id}/traceb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'voice.orchestration.v1.orchestration_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_STARTSESSIONREQUEST'].fields_by_name['tenant']._loaded_options = None
+  _globals['_STARTSESSIONREQUEST'].fields_by_name['tenant']._serialized_options = b'\210\265\030\001'
   _globals['_GETSESSIONREQUEST'].fields_by_name['tenant']._loaded_options = None
   _globals['_GETSESSIONREQUEST'].fields_by_name['tenant']._serialized_options = b'\210\265\030\001'
   _globals['_LISTSESSIONSREQUEST'].fields_by_name['tenant']._loaded_options = None
   _globals['_LISTSESSIONSREQUEST'].fields_by_name['tenant']._serialized_options = b'\210\265\030\001'
   _globals['_SENDEVENTREQUEST'].fields_by_name['tenant']._loaded_options = None
   _globals['_SENDEVENTREQUEST'].fields_by_name['tenant']._serialized_options = b'\210\265\030\001'
+  _globals['_SENDREQUESTREQUEST'].fields_by_name['tenant']._loaded_options = None
+  _globals['_SENDREQUESTREQUEST'].fields_by_name['tenant']._serialized_options = b'\210\265\030\001'
+  _globals['_TERMINATESESSIONREQUEST'].fields_by_name['tenant']._loaded_options = None
+  _globals['_TERMINATESESSIONREQUEST'].fields_by_name['tenant']._serialized_options = b'\210\265\030\001'
+  _globals['_GETTRACEREQUEST'].fields_by_name['tenant']._loaded_options = None
+  _globals['_GETTRACEREQUEST'].fields_by_name['tenant']._serialized_options = b'\210\265\030\001'
+  _globals['_ORCHESTRATIONSERVICE'].methods_by_name['StartSession']._loaded_options = None
+  _globals['_ORCHESTRATIONSERVICE'].methods_by_name['StartSession']._serialized_options = b'\202\323\344\223\002\"\"\035/v1/tenants/{tenant}/sessions:\001*'
   _globals['_ORCHESTRATIONSERVICE'].methods_by_name['GetSession']._loaded_options = None
   _globals['_ORCHESTRATIONSERVICE'].methods_by_name['GetSession']._serialized_options = b'\202\323\344\223\002,\022*/v1/tenants/{tenant}/sessions/{session_id}'
   _globals['_ORCHESTRATIONSERVICE'].methods_by_name['SendEvent']._loaded_options = None
   _globals['_ORCHESTRATIONSERVICE'].methods_by_name['SendEvent']._serialized_options = b'\202\323\344\223\002=\"8/v1/tenants/{tenant}/sessions/{session_id}/events/{name}:\001*'
-  _globals['_SESSIONPHASE']._serialized_start=818
-  _globals['_SESSIONPHASE']._serialized_end=972
+  _globals['_ORCHESTRATIONSERVICE'].methods_by_name['SendRequest']._loaded_options = None
+  _globals['_ORCHESTRATIONSERVICE'].methods_by_name['SendRequest']._serialized_options = b'\202\323\344\223\002?\":/v1/tenants/{tenant}/sessions/{session_id}/requests/{name}:\001*'
+  _globals['_ORCHESTRATIONSERVICE'].methods_by_name['TerminateSession']._loaded_options = None
+  _globals['_ORCHESTRATIONSERVICE'].methods_by_name['TerminateSession']._serialized_options = b'\202\323\344\223\0029\"4/v1/tenants/{tenant}/sessions/{session_id}/terminate:\001*'
+  _globals['_ORCHESTRATIONSERVICE'].methods_by_name['GetTrace']._loaded_options = None
+  _globals['_ORCHESTRATIONSERVICE'].methods_by_name['GetTrace']._serialized_options = b'\202\323\344\223\0022\0220/v1/tenants/{tenant}/sessions/{session_id}/trace'
+  _globals['_SESSIONPHASE']._serialized_start=2082
+  _globals['_SESSIONPHASE']._serialized_end=2236
+  _globals['_SESSIONORIGIN']._serialized_start=2238
+  _globals['_SESSIONORIGIN']._serialized_end=2341
   _globals['_SESSION']._serialized_start=138
-  _globals['_SESSION']._serialized_end=409
-  _globals['_GETSESSIONREQUEST']._serialized_start=411
-  _globals['_GETSESSIONREQUEST']._serialized_end=472
-  _globals['_GETSESSIONRESPONSE']._serialized_start=474
-  _globals['_GETSESSIONRESPONSE']._serialized_end=544
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=546
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=604
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=606
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=679
-  _globals['_SENDEVENTREQUEST']._serialized_start=681
-  _globals['_SENDEVENTREQUEST']._serialized_end=794
-  _globals['_SENDEVENTRESPONSE']._serialized_start=796
-  _globals['_SENDEVENTRESPONSE']._serialized_end=815
-  _globals['_ORCHESTRATIONSERVICE']._serialized_start=975
-  _globals['_ORCHESTRATIONSERVICE']._serialized_end=1426
+  _globals['_SESSION']._serialized_end=509
+  _globals['_STARTSESSIONREQUEST']._serialized_start=512
+  _globals['_STARTSESSIONREQUEST']._serialized_end=679
+  _globals['_STARTSESSIONRESPONSE']._serialized_start=681
+  _globals['_STARTSESSIONRESPONSE']._serialized_end=723
+  _globals['_GETSESSIONREQUEST']._serialized_start=725
+  _globals['_GETSESSIONREQUEST']._serialized_end=786
+  _globals['_GETSESSIONRESPONSE']._serialized_start=788
+  _globals['_GETSESSIONRESPONSE']._serialized_end=858
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=860
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=918
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=920
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=993
+  _globals['_SENDEVENTREQUEST']._serialized_start=995
+  _globals['_SENDEVENTREQUEST']._serialized_end=1108
+  _globals['_SENDEVENTRESPONSE']._serialized_start=1110
+  _globals['_SENDEVENTRESPONSE']._serialized_end=1129
+  _globals['_SENDREQUESTREQUEST']._serialized_start=1132
+  _globals['_SENDREQUESTREQUEST']._serialized_end=1267
+  _globals['_SENDREQUESTRESPONSE']._serialized_start=1269
+  _globals['_SENDREQUESTRESPONSE']._serialized_end=1350
+  _globals['_TERMINATESESSIONREQUEST']._serialized_start=1352
+  _globals['_TERMINATESESSIONREQUEST']._serialized_end=1439
+  _globals['_TERMINATESESSIONRESPONSE']._serialized_start=1441
+  _globals['_TERMINATESESSIONRESPONSE']._serialized_end=1467
+  _globals['_GETTRACEREQUEST']._serialized_start=1469
+  _globals['_GETTRACEREQUEST']._serialized_end=1563
+  _globals['_GETTRACERESPONSE']._serialized_start=1565
+  _globals['_GETTRACERESPONSE']._serialized_end=1652
+  _globals['_TRACESTEP']._serialized_start=1655
+  _globals['_TRACESTEP']._serialized_end=1918
+  _globals['_TRACETRANSITION']._serialized_start=1920
+  _globals['_TRACETRANSITION']._serialized_end=2015
+  _globals['_TRACEEFFECT']._serialized_start=2017
+  _globals['_TRACEEFFECT']._serialized_end=2079
+  _globals['_ORCHESTRATIONSERVICE']._serialized_start=2344
+  _globals['_ORCHESTRATIONSERVICE']._serialized_end=3460
 # @@protoc_insertion_point(module_scope)

@@ -51,6 +51,30 @@ SESSION_PHASE_FAILED: SessionPhase.ValueType  # 4
 """It broke; its call went to the default destination."""
 Global___SessionPhase: _TypeAlias = SessionPhase  # noqa: Y015
 
+class _SessionOrigin:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SessionOriginEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionOrigin.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SESSION_ORIGIN_UNSPECIFIED: _SessionOrigin.ValueType  # 0
+    """A call on a route point."""
+    SESSION_ORIGIN_API: _SessionOrigin.ValueType  # 1
+    """A client (StartSession, the HTTP interface)."""
+    SESSION_ORIGIN_INTERACTION: _SessionOrigin.ValueType  # 2
+    """A digital interaction in a queue."""
+
+class SessionOrigin(_SessionOrigin, metaclass=_SessionOriginEnumTypeWrapper):
+    """What started a session."""
+
+SESSION_ORIGIN_UNSPECIFIED: SessionOrigin.ValueType  # 0
+"""A call on a route point."""
+SESSION_ORIGIN_API: SessionOrigin.ValueType  # 1
+"""A client (StartSession, the HTTP interface)."""
+SESSION_ORIGIN_INTERACTION: SessionOrigin.ValueType  # 2
+"""A digital interaction in a queue."""
+Global___SessionOrigin: _TypeAlias = SessionOrigin  # noqa: Y015
+
 @_typing.final
 class Session(_message.Message):
     """A session."""
@@ -69,6 +93,9 @@ class Session(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     STARTED_US_FIELD_NUMBER: _builtins.int
     PENDING_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    INTERACTION_ID_FIELD_NUMBER: _builtins.int
+    START_AT_US_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Session id: "<call uuid>.<seq of its route request>"."""
     tenant: _builtins.str
@@ -89,6 +116,12 @@ class Session(_message.Message):
     """Macrosteps done."""
     started_us: _builtins.int
     """When it began: UTC microseconds."""
+    origin: Global___SessionOrigin.ValueType
+    """What started it."""
+    interaction_id: _builtins.str
+    """The digital interaction it is for; empty for others."""
+    start_at_us: _builtins.int
+    """When it is to begin: UTC microseconds; 0 when at once."""
     @_builtins.property
     def configuration(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Active states."""
@@ -112,14 +145,85 @@ class Session(_message.Message):
         steps: _builtins.int = ...,
         started_us: _builtins.int = ...,
         pending: _abc.Iterable[_builtins.str] | None = ...,
+        origin: Global___SessionOrigin.ValueType = ...,
+        interaction_id: _builtins.str = ...,
+        start_at_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_thread_id", b"call_thread_id", "configuration", b"configuration", "conn_id", b"conn_id", "document_hash", b"document_hash", "pending", b"pending", "phase", b"phase", "route_point", b"route_point", "session_id", b"session_id", "started_us", b"started_us", "steps", b"steps", "tenant", b"tenant", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_thread_id", b"call_thread_id", "configuration", b"configuration", "conn_id", b"conn_id", "document_hash", b"document_hash", "interaction_id", b"interaction_id", "origin", b"origin", "pending", b"pending", "phase", b"phase", "route_point", b"route_point", "session_id", b"session_id", "start_at_us", b"start_at_us", "started_us", b"started_us", "steps", b"steps", "tenant", b"tenant", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Session: _TypeAlias = Session  # noqa: Y015
+
+@_typing.final
+class StartSessionRequest(_message.Message):
+    """Starts a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    SRC_FIELD_NUMBER: _builtins.int
+    ALTERNATE_SRC_FIELD_NUMBER: _builtins.int
+    PARAMETERS_JSON_FIELD_NUMBER: _builtins.int
+    IDEAL_TIME_MS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Tenant."""
+    src: _builtins.str
+    """Address of the application: http or https, at most 8192 characters."""
+    alternate_src: _builtins.str
+    """Address to try when src cannot be fetched or compiled; may be empty."""
+    parameters_json: _builtins.str
+    """Values for the document's top-level data of these names, also in _x: a JSON object, at most 64 KiB."""
+    ideal_time_ms: _builtins.int
+    """When to start: UTC milliseconds since 1970, at most 366 days ahead; 0 or the past mean now."""
+    request_id: _builtins.str
+    """Id; the same again gives the same session. Empty means a new session each time."""
+    session_id: _builtins.str
+    """Id of the new session; set by the node that hands the request on, refused from clients."""
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        src: _builtins.str = ...,
+        alternate_src: _builtins.str = ...,
+        parameters_json: _builtins.str = ...,
+        ideal_time_ms: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternate_src", b"alternate_src", "ideal_time_ms", b"ideal_time_ms", "parameters_json", b"parameters_json", "request_id", b"request_id", "session_id", b"session_id", "src", b"src", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartSessionRequest: _TypeAlias = StartSessionRequest  # noqa: Y015
+
+@_typing.final
+class StartSessionResponse(_message.Message):
+    """It is stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """Id of the session."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartSessionResponse: _TypeAlias = StartSessionResponse  # noqa: Y015
 
 @_typing.final
 class GetSessionRequest(_message.Message):
@@ -261,7 +365,7 @@ Global___SendEventRequest: _TypeAlias = SendEventRequest  # noqa: Y015
 
 @_typing.final
 class SendEventResponse(_message.Message):
-    """It is queued."""
+    """It is stored."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -275,3 +379,318 @@ class SendEventResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SendEventResponse: _TypeAlias = SendEventResponse  # noqa: Y015
+
+@_typing.final
+class SendRequestRequest(_message.Message):
+    """A request for a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    DATA_JSON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Tenant."""
+    session_id: _builtins.str
+    """Session id."""
+    name: _builtins.str
+    """Request name: 1 to 128 characters."""
+    data_json: _builtins.str
+    """Parameters as JSON text; at most 64 KiB."""
+    request_id: _builtins.str
+    """Id; the same again gets the same answer."""
+    timeout_ms: _builtins.int
+    """Longest wait for the answer: milliseconds, 1 to 60000; 0 means 10000."""
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        data_json: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        timeout_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_json", b"data_json", "name", b"name", "request_id", b"request_id", "session_id", b"session_id", "tenant", b"tenant", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendRequestRequest: _TypeAlias = SendRequestRequest  # noqa: Y015
+
+@_typing.final
+class SendRequestResponse(_message.Message):
+    """The application's answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULT_CODE_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    result_code: _builtins.int
+    """HTTP status the application chose: 200 to 599."""
+    content_type: _builtins.str
+    """Media type of the content."""
+    content: _builtins.bytes
+    """The content; at most 256 KiB."""
+    def __init__(
+        self,
+        *,
+        result_code: _builtins.int = ...,
+        content_type: _builtins.str = ...,
+        content: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "content_type", b"content_type", "result_code", b"result_code"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendRequestResponse: _TypeAlias = SendRequestResponse  # noqa: Y015
+
+@_typing.final
+class TerminateSessionRequest(_message.Message):
+    """Ends a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Tenant."""
+    session_id: _builtins.str
+    """Session id."""
+    request_id: _builtins.str
+    """Id; the same again has no effect."""
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "session_id", b"session_id", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TerminateSessionRequest: _TypeAlias = TerminateSessionRequest  # noqa: Y015
+
+@_typing.final
+class TerminateSessionResponse(_message.Message):
+    """Its end is stored; onexit handlers run next."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TerminateSessionResponse: _TypeAlias = TerminateSessionResponse  # noqa: Y015
+
+@_typing.final
+class GetTraceRequest(_message.Message):
+    """Asks for a trace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    AFTER_STEP_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Tenant."""
+    session_id: _builtins.str
+    """Session id."""
+    after_step: _builtins.int
+    """Only steps after this one."""
+    limit: _builtins.int
+    """1 to 1000 steps; 0 means 200."""
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        after_step: _builtins.int = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_step", b"after_step", "limit", b"limit", "session_id", b"session_id", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTraceRequest: _TypeAlias = GetTraceRequest  # noqa: Y015
+
+@_typing.final
+class GetTraceResponse(_message.Message):
+    """A trace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: _builtins.int
+    TRUNCATED_FIELD_NUMBER: _builtins.int
+    truncated: _builtins.bool
+    """Whether older steps were dropped."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___TraceStep]:
+        """Steps, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        steps: _abc.Iterable[Global___TraceStep] | None = ...,
+        truncated: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["steps", b"steps", "truncated", b"truncated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTraceResponse: _TypeAlias = GetTraceResponse  # noqa: Y015
+
+@_typing.final
+class TraceStep(_message.Message):
+    """One macrostep of a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    TIME_US_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    DATA_JSON_FIELD_NUMBER: _builtins.int
+    TRANSITIONS_FIELD_NUMBER: _builtins.int
+    EFFECTS_FIELD_NUMBER: _builtins.int
+    CONFIGURATION_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    step: _builtins.int
+    """Number, from 0: the start of the document."""
+    time_us: _builtins.int
+    """When: UTC microseconds."""
+    event: _builtins.str
+    """Event that was processed; empty for the start."""
+    data_json: _builtins.str
+    """Its data as JSON, cut at 4 KiB."""
+    outcome: _builtins.str
+    """How the session ended; empty while it goes on: "finished", "terminated", "failed", "call gone"."""
+    problem: _builtins.str
+    """Why it failed."""
+    node: _builtins.str
+    """Node that ran it."""
+    @_builtins.property
+    def transitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___TraceTransition]:
+        """Transitions taken, in order."""
+
+    @_builtins.property
+    def effects(self) -> _containers.RepeatedCompositeFieldContainer[Global___TraceEffect]:
+        """What left the session, in order."""
+
+    @_builtins.property
+    def configuration(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Active states after it."""
+
+    def __init__(
+        self,
+        *,
+        step: _builtins.int = ...,
+        time_us: _builtins.int = ...,
+        event: _builtins.str = ...,
+        data_json: _builtins.str = ...,
+        transitions: _abc.Iterable[Global___TraceTransition] | None = ...,
+        effects: _abc.Iterable[Global___TraceEffect] | None = ...,
+        configuration: _abc.Iterable[_builtins.str] | None = ...,
+        outcome: _builtins.str = ...,
+        problem: _builtins.str = ...,
+        node: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration", "data_json", b"data_json", "effects", b"effects", "event", b"event", "node", b"node", "outcome", b"outcome", "problem", b"problem", "step", b"step", "time_us", b"time_us", "transitions", b"transitions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TraceStep: _TypeAlias = TraceStep  # noqa: Y015
+
+@_typing.final
+class TraceTransition(_message.Message):
+    """A transition that was taken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    TARGETS_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
+    COLUMN_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """State it left."""
+    event: _builtins.str
+    """Event that it matched; empty without one."""
+    line: _builtins.int
+    """Line of the document, from 1."""
+    column: _builtins.int
+    """Column, from 1."""
+    @_builtins.property
+    def targets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """States it led to."""
+
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        event: _builtins.str = ...,
+        targets: _abc.Iterable[_builtins.str] | None = ...,
+        line: _builtins.int = ...,
+        column: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "event", b"event", "line", b"line", "source", b"source", "targets", b"targets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TraceTransition: _TypeAlias = TraceTransition  # noqa: Y015
+
+@_typing.final
+class TraceEffect(_message.Message):
+    """Something that left a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    DETAIL_JSON_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """"Action", "Send", "Log", "Invoke" …"""
+    name: _builtins.str
+    """"queue.submit" for an action, the event's name for a send, the label of a log."""
+    detail_json: _builtins.str
+    """The rest as JSON, cut at 4 KiB."""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        name: _builtins.str = ...,
+        detail_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail_json", b"detail_json", "kind", b"kind", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TraceEffect: _TypeAlias = TraceEffect  # noqa: Y015

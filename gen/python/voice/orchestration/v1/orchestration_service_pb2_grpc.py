@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class OrchestrationServiceStub:
-    """Sessions: looking at them and sending them events.
+    """Sessions: starting them, looking at them, sending them events and requests, ending them. Any node takes a request and
+    hands it to the one that has the session.
     """
 
     def __init__(self, channel):
@@ -35,6 +36,11 @@ class OrchestrationServiceStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.StartSession = channel.unary_unary(
+                '/voice.orchestration.v1.OrchestrationService/StartSession',
+                request_serializer=voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.StartSessionRequest.SerializeToString,
+                response_deserializer=voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.StartSessionResponse.FromString,
+                _registered_method=True)
         self.GetSession = channel.unary_unary(
                 '/voice.orchestration.v1.OrchestrationService/GetSession',
                 request_serializer=voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.GetSessionRequest.SerializeToString,
@@ -50,15 +56,41 @@ class OrchestrationServiceStub:
                 request_serializer=voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.SendEventRequest.SerializeToString,
                 response_deserializer=voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.SendEventResponse.FromString,
                 _registered_method=True)
+        self.SendRequest = channel.unary_unary(
+                '/voice.orchestration.v1.OrchestrationService/SendRequest',
+                request_serializer=voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.SendRequestRequest.SerializeToString,
+                response_deserializer=voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.SendRequestResponse.FromString,
+                _registered_method=True)
+        self.TerminateSession = channel.unary_unary(
+                '/voice.orchestration.v1.OrchestrationService/TerminateSession',
+                request_serializer=voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.TerminateSessionRequest.SerializeToString,
+                response_deserializer=voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.TerminateSessionResponse.FromString,
+                _registered_method=True)
+        self.GetTrace = channel.unary_unary(
+                '/voice.orchestration.v1.OrchestrationService/GetTrace',
+                request_serializer=voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.GetTraceRequest.SerializeToString,
+                response_deserializer=voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.GetTraceResponse.FromString,
+                _registered_method=True)
 
 
 class OrchestrationServiceServicer:
-    """Sessions: looking at them and sending them events.
+    """Sessions: starting them, looking at them, sending them events and requests, ending them. Any node takes a request and
+    hands it to the one that has the session.
     """
 
+    def StartSession(self, request, context):
+        """Starts a session of an application, now or at a time. Returns when the session is stored; the application is fetched
+        after that. With a request id that was used before the answer is the same session.
+        Errors: INVALID_ATTRIBUTE, QUEUE_FULL, DEPENDENCY_UNAVAILABLE.
+        May be called by: clients of the tenant, operators, orchestration.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetSession(self, request, context):
-        """Tells a session. Served by the owner of its call thread's slot.
-        Errors: UNKNOWN_OBJECT, NOT_OWNER. May be called by: clients of the tenant, operators.
+        """Tells a session.
+        Errors: UNKNOWN_OBJECT, NOT_OWNER. May be called by: clients of the tenant, operators, orchestration.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,8 +105,39 @@ class OrchestrationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SendEvent(self, request, context):
-        """Puts an event into a session.
-        Errors: UNKNOWN_OBJECT, INVALID_ATTRIBUTE, QUEUE_FULL, NOT_OWNER. May be called by: clients of the tenant, operators.
+        """Puts an event into a session. Returns when it is stored there; the same request id has no further effect.
+        Errors: UNKNOWN_OBJECT, INVALID_ATTRIBUTE, QUEUE_FULL, NOT_OWNER.
+        May be called by: clients of the tenant, operators, orchestration.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SendRequest(self, request, context):
+        """Asks a session something: the event "session.request.<name>", answered by the application with <session:response>. The
+        same request id gets the same answer.
+        Errors: UNKNOWN_OBJECT, INVALID_ATTRIBUTE, QUEUE_FULL, TIMEOUT (no answer in time, or the session ended without one),
+        NOT_OWNER.
+        May be called by: clients of the tenant, operators, media, orchestration.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TerminateSession(self, request, context):
+        """Ends a session: its onexit handlers run, its call goes to the default destination when it was not routed yet.
+        Errors: UNKNOWN_OBJECT, INVALID_ATTRIBUTE, NOT_OWNER.
+        May be called by: clients of the tenant, operators, orchestration.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTrace(self, request, context):
+        """Tells what a live or past session did: its last steps, with what the tenant's option "orchestration/mask" names left
+        out. Kept for some time after the end.
+        Errors: UNKNOWN_OBJECT, INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE.
+        May be called by: clients of the tenant, operators.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -83,6 +146,11 @@ class OrchestrationServiceServicer:
 
 def add_OrchestrationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'StartSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartSession,
+                    request_deserializer=voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.StartSessionRequest.FromString,
+                    response_serializer=voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.StartSessionResponse.SerializeToString,
+            ),
             'GetSession': grpc.unary_unary_rpc_method_handler(
                     servicer.GetSession,
                     request_deserializer=voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.GetSessionRequest.FromString,
@@ -98,6 +166,21 @@ def add_OrchestrationServiceServicer_to_server(servicer, server):
                     request_deserializer=voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.SendEventRequest.FromString,
                     response_serializer=voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.SendEventResponse.SerializeToString,
             ),
+            'SendRequest': grpc.unary_unary_rpc_method_handler(
+                    servicer.SendRequest,
+                    request_deserializer=voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.SendRequestRequest.FromString,
+                    response_serializer=voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.SendRequestResponse.SerializeToString,
+            ),
+            'TerminateSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.TerminateSession,
+                    request_deserializer=voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.TerminateSessionRequest.FromString,
+                    response_serializer=voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.TerminateSessionResponse.SerializeToString,
+            ),
+            'GetTrace': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTrace,
+                    request_deserializer=voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.GetTraceRequest.FromString,
+                    response_serializer=voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.GetTraceResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'voice.orchestration.v1.OrchestrationService', rpc_method_handlers)
@@ -107,8 +190,36 @@ def add_OrchestrationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OrchestrationService:
-    """Sessions: looking at them and sending them events.
+    """Sessions: starting them, looking at them, sending them events and requests, ending them. Any node takes a request and
+    hands it to the one that has the session.
     """
+
+    @staticmethod
+    def StartSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/voice.orchestration.v1.OrchestrationService/StartSession',
+            voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.StartSessionRequest.SerializeToString,
+            voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.StartSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def GetSession(request,
@@ -181,6 +292,87 @@ class OrchestrationService:
             '/voice.orchestration.v1.OrchestrationService/SendEvent',
             voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.SendEventRequest.SerializeToString,
             voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.SendEventResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/voice.orchestration.v1.OrchestrationService/SendRequest',
+            voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.SendRequestRequest.SerializeToString,
+            voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.SendRequestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TerminateSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/voice.orchestration.v1.OrchestrationService/TerminateSession',
+            voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.TerminateSessionRequest.SerializeToString,
+            voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.TerminateSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTrace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/voice.orchestration.v1.OrchestrationService/GetTrace',
+            voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.GetTraceRequest.SerializeToString,
+            voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2.GetTraceResponse.FromString,
             options,
             channel_credentials,
             insecure,

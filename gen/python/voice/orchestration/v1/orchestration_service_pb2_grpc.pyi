@@ -27,45 +27,113 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class OrchestrationServiceStub:
-    """Sessions: looking at them and sending them events."""
+    """Sessions: starting them, looking at them, sending them events and requests, ending them. Any node takes a request and
+    hands it to the one that has the session.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> OrchestrationServiceAsyncStub: ...
+    StartSession: _grpc.UnaryUnaryMultiCallable[_orchestration_service_pb2.StartSessionRequest, _orchestration_service_pb2.StartSessionResponse]
+    """Starts a session of an application, now or at a time. Returns when the session is stored; the application is fetched
+    after that. With a request id that was used before the answer is the same session.
+    Errors: INVALID_ATTRIBUTE, QUEUE_FULL, DEPENDENCY_UNAVAILABLE.
+    May be called by: clients of the tenant, operators, orchestration.
+    """
     GetSession: _grpc.UnaryUnaryMultiCallable[_orchestration_service_pb2.GetSessionRequest, _orchestration_service_pb2.GetSessionResponse]
-    """Tells a session. Served by the owner of its call thread's slot.
-    Errors: UNKNOWN_OBJECT, NOT_OWNER. May be called by: clients of the tenant, operators.
+    """Tells a session.
+    Errors: UNKNOWN_OBJECT, NOT_OWNER. May be called by: clients of the tenant, operators, orchestration.
     """
     ListSessions: _grpc.UnaryUnaryMultiCallable[_orchestration_service_pb2.ListSessionsRequest, _orchestration_service_pb2.ListSessionsResponse]
     """Lists the sessions this node has.
     Errors: INVALID_ATTRIBUTE. May be called by: operators, front_end.
     """
     SendEvent: _grpc.UnaryUnaryMultiCallable[_orchestration_service_pb2.SendEventRequest, _orchestration_service_pb2.SendEventResponse]
-    """Puts an event into a session.
-    Errors: UNKNOWN_OBJECT, INVALID_ATTRIBUTE, QUEUE_FULL, NOT_OWNER. May be called by: clients of the tenant, operators.
+    """Puts an event into a session. Returns when it is stored there; the same request id has no further effect.
+    Errors: UNKNOWN_OBJECT, INVALID_ATTRIBUTE, QUEUE_FULL, NOT_OWNER.
+    May be called by: clients of the tenant, operators, orchestration.
+    """
+    SendRequest: _grpc.UnaryUnaryMultiCallable[_orchestration_service_pb2.SendRequestRequest, _orchestration_service_pb2.SendRequestResponse]
+    """Asks a session something: the event "session.request.<name>", answered by the application with <session:response>. The
+    same request id gets the same answer.
+    Errors: UNKNOWN_OBJECT, INVALID_ATTRIBUTE, QUEUE_FULL, TIMEOUT (no answer in time, or the session ended without one),
+    NOT_OWNER.
+    May be called by: clients of the tenant, operators, media, orchestration.
+    """
+    TerminateSession: _grpc.UnaryUnaryMultiCallable[_orchestration_service_pb2.TerminateSessionRequest, _orchestration_service_pb2.TerminateSessionResponse]
+    """Ends a session: its onexit handlers run, its call goes to the default destination when it was not routed yet.
+    Errors: UNKNOWN_OBJECT, INVALID_ATTRIBUTE, NOT_OWNER.
+    May be called by: clients of the tenant, operators, orchestration.
+    """
+    GetTrace: _grpc.UnaryUnaryMultiCallable[_orchestration_service_pb2.GetTraceRequest, _orchestration_service_pb2.GetTraceResponse]
+    """Tells what a live or past session did: its last steps, with what the tenant's option "orchestration/mask" names left
+    out. Kept for some time after the end.
+    Errors: UNKNOWN_OBJECT, INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE.
+    May be called by: clients of the tenant, operators.
     """
 
 @_typing.type_check_only
 class OrchestrationServiceAsyncStub(OrchestrationServiceStub):
-    """Sessions: looking at them and sending them events."""
+    """Sessions: starting them, looking at them, sending them events and requests, ending them. Any node takes a request and
+    hands it to the one that has the session.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    StartSession: _aio.UnaryUnaryMultiCallable[_orchestration_service_pb2.StartSessionRequest, _orchestration_service_pb2.StartSessionResponse]  # type: ignore[assignment]
+    """Starts a session of an application, now or at a time. Returns when the session is stored; the application is fetched
+    after that. With a request id that was used before the answer is the same session.
+    Errors: INVALID_ATTRIBUTE, QUEUE_FULL, DEPENDENCY_UNAVAILABLE.
+    May be called by: clients of the tenant, operators, orchestration.
+    """
     GetSession: _aio.UnaryUnaryMultiCallable[_orchestration_service_pb2.GetSessionRequest, _orchestration_service_pb2.GetSessionResponse]  # type: ignore[assignment]
-    """Tells a session. Served by the owner of its call thread's slot.
-    Errors: UNKNOWN_OBJECT, NOT_OWNER. May be called by: clients of the tenant, operators.
+    """Tells a session.
+    Errors: UNKNOWN_OBJECT, NOT_OWNER. May be called by: clients of the tenant, operators, orchestration.
     """
     ListSessions: _aio.UnaryUnaryMultiCallable[_orchestration_service_pb2.ListSessionsRequest, _orchestration_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
     """Lists the sessions this node has.
     Errors: INVALID_ATTRIBUTE. May be called by: operators, front_end.
     """
     SendEvent: _aio.UnaryUnaryMultiCallable[_orchestration_service_pb2.SendEventRequest, _orchestration_service_pb2.SendEventResponse]  # type: ignore[assignment]
-    """Puts an event into a session.
-    Errors: UNKNOWN_OBJECT, INVALID_ATTRIBUTE, QUEUE_FULL, NOT_OWNER. May be called by: clients of the tenant, operators.
+    """Puts an event into a session. Returns when it is stored there; the same request id has no further effect.
+    Errors: UNKNOWN_OBJECT, INVALID_ATTRIBUTE, QUEUE_FULL, NOT_OWNER.
+    May be called by: clients of the tenant, operators, orchestration.
+    """
+    SendRequest: _aio.UnaryUnaryMultiCallable[_orchestration_service_pb2.SendRequestRequest, _orchestration_service_pb2.SendRequestResponse]  # type: ignore[assignment]
+    """Asks a session something: the event "session.request.<name>", answered by the application with <session:response>. The
+    same request id gets the same answer.
+    Errors: UNKNOWN_OBJECT, INVALID_ATTRIBUTE, QUEUE_FULL, TIMEOUT (no answer in time, or the session ended without one),
+    NOT_OWNER.
+    May be called by: clients of the tenant, operators, media, orchestration.
+    """
+    TerminateSession: _aio.UnaryUnaryMultiCallable[_orchestration_service_pb2.TerminateSessionRequest, _orchestration_service_pb2.TerminateSessionResponse]  # type: ignore[assignment]
+    """Ends a session: its onexit handlers run, its call goes to the default destination when it was not routed yet.
+    Errors: UNKNOWN_OBJECT, INVALID_ATTRIBUTE, NOT_OWNER.
+    May be called by: clients of the tenant, operators, orchestration.
+    """
+    GetTrace: _aio.UnaryUnaryMultiCallable[_orchestration_service_pb2.GetTraceRequest, _orchestration_service_pb2.GetTraceResponse]  # type: ignore[assignment]
+    """Tells what a live or past session did: its last steps, with what the tenant's option "orchestration/mask" names left
+    out. Kept for some time after the end.
+    Errors: UNKNOWN_OBJECT, INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE.
+    May be called by: clients of the tenant, operators.
     """
 
 class OrchestrationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Sessions: looking at them and sending them events."""
+    """Sessions: starting them, looking at them, sending them events and requests, ending them. Any node takes a request and
+    hands it to the one that has the session.
+    """
+
+    @_abc_1.abstractmethod
+    def StartSession(
+        self,
+        request: _orchestration_service_pb2.StartSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orchestration_service_pb2.StartSessionResponse, _abc.Awaitable[_orchestration_service_pb2.StartSessionResponse]]:
+        """Starts a session of an application, now or at a time. Returns when the session is stored; the application is fetched
+        after that. With a request id that was used before the answer is the same session.
+        Errors: INVALID_ATTRIBUTE, QUEUE_FULL, DEPENDENCY_UNAVAILABLE.
+        May be called by: clients of the tenant, operators, orchestration.
+        """
 
     @_abc_1.abstractmethod
     def GetSession(
@@ -73,8 +141,8 @@ class OrchestrationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestration_service_pb2.GetSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestration_service_pb2.GetSessionResponse, _abc.Awaitable[_orchestration_service_pb2.GetSessionResponse]]:
-        """Tells a session. Served by the owner of its call thread's slot.
-        Errors: UNKNOWN_OBJECT, NOT_OWNER. May be called by: clients of the tenant, operators.
+        """Tells a session.
+        Errors: UNKNOWN_OBJECT, NOT_OWNER. May be called by: clients of the tenant, operators, orchestration.
         """
 
     @_abc_1.abstractmethod
@@ -93,8 +161,45 @@ class OrchestrationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestration_service_pb2.SendEventRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestration_service_pb2.SendEventResponse, _abc.Awaitable[_orchestration_service_pb2.SendEventResponse]]:
-        """Puts an event into a session.
-        Errors: UNKNOWN_OBJECT, INVALID_ATTRIBUTE, QUEUE_FULL, NOT_OWNER. May be called by: clients of the tenant, operators.
+        """Puts an event into a session. Returns when it is stored there; the same request id has no further effect.
+        Errors: UNKNOWN_OBJECT, INVALID_ATTRIBUTE, QUEUE_FULL, NOT_OWNER.
+        May be called by: clients of the tenant, operators, orchestration.
+        """
+
+    @_abc_1.abstractmethod
+    def SendRequest(
+        self,
+        request: _orchestration_service_pb2.SendRequestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orchestration_service_pb2.SendRequestResponse, _abc.Awaitable[_orchestration_service_pb2.SendRequestResponse]]:
+        """Asks a session something: the event "session.request.<name>", answered by the application with <session:response>. The
+        same request id gets the same answer.
+        Errors: UNKNOWN_OBJECT, INVALID_ATTRIBUTE, QUEUE_FULL, TIMEOUT (no answer in time, or the session ended without one),
+        NOT_OWNER.
+        May be called by: clients of the tenant, operators, media, orchestration.
+        """
+
+    @_abc_1.abstractmethod
+    def TerminateSession(
+        self,
+        request: _orchestration_service_pb2.TerminateSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orchestration_service_pb2.TerminateSessionResponse, _abc.Awaitable[_orchestration_service_pb2.TerminateSessionResponse]]:
+        """Ends a session: its onexit handlers run, its call goes to the default destination when it was not routed yet.
+        Errors: UNKNOWN_OBJECT, INVALID_ATTRIBUTE, NOT_OWNER.
+        May be called by: clients of the tenant, operators, orchestration.
+        """
+
+    @_abc_1.abstractmethod
+    def GetTrace(
+        self,
+        request: _orchestration_service_pb2.GetTraceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orchestration_service_pb2.GetTraceResponse, _abc.Awaitable[_orchestration_service_pb2.GetTraceResponse]]:
+        """Tells what a live or past session did: its last steps, with what the tenant's option "orchestration/mask" names left
+        out. Kept for some time after the end.
+        Errors: UNKNOWN_OBJECT, INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE.
+        May be called by: clients of the tenant, operators.
         """
 
 def add_OrchestrationServiceServicer_to_server(servicer: OrchestrationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

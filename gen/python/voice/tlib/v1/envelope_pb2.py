@@ -22,19 +22,20 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from voice.interaction.v1 import interaction_pb2 as voice_dot_interaction_dot_v1_dot_interaction__pb2
 from voice.tlib.v1 import event_pb2 as voice_dot_tlib_dot_v1_dot_event__pb2
 from voice.tlib.v1 import request_pb2 as voice_dot_tlib_dot_v1_dot_request__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cvoice/tlib/v1/envelope.proto\x12\rvoice.tlib.v1\x1a\x19voice/tlib/v1/event.proto\x1a\x1bvoice/tlib/v1/request.proto\"E\n\tRequester\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\x12\x14\n\x0creference_id\x18\x02 \x01(\x04\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\xd3\x02\n\rEventEnvelope\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x12\n\nstream_key\x18\x03 \x01(\t\x12\x0b\n\x03seq\x18\x04 \x01(\x04\x12\r\n\x05\x65poch\x18\x05 \x01(\x03\x12\x0f\n\x07time_us\x18\x06 \x01(\x03\x12\x0e\n\x06region\x18\x07 \x01(\t\x12\x0c\n\x04node\x18\x08 \x01(\t\x12\x16\n\x0e\x63\x61ll_thread_id\x18\t \x01(\t\x12\x13\n\x0btraceparent\x18\n \x01(\t\x12\r\n\x05\x63\x61use\x18\x0b \x01(\t\x12+\n\trequester\x18\x0c \x01(\x0b\x32\x18.voice.tlib.v1.Requester\x12%\n\x05\x65vent\x18\x14 \x01(\x0b\x32\x14.voice.tlib.v1.EventH\x00\x12)\n\x07request\x18\x15 \x01(\x0b\x32\x16.voice.tlib.v1.RequestH\x00\x42\x06\n\x04\x62odyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cvoice/tlib/v1/envelope.proto\x12\rvoice.tlib.v1\x1a&voice/interaction/v1/interaction.proto\x1a\x19voice/tlib/v1/event.proto\x1a\x1bvoice/tlib/v1/request.proto\"E\n\tRequester\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\x12\x14\n\x0creference_id\x18\x02 \x01(\x04\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x92\x03\n\rEventEnvelope\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x12\n\nstream_key\x18\x03 \x01(\t\x12\x0b\n\x03seq\x18\x04 \x01(\x04\x12\r\n\x05\x65poch\x18\x05 \x01(\x03\x12\x0f\n\x07time_us\x18\x06 \x01(\x03\x12\x0e\n\x06region\x18\x07 \x01(\t\x12\x0c\n\x04node\x18\x08 \x01(\t\x12\x16\n\x0e\x63\x61ll_thread_id\x18\t \x01(\t\x12\x13\n\x0btraceparent\x18\n \x01(\t\x12\r\n\x05\x63\x61use\x18\x0b \x01(\t\x12+\n\trequester\x18\x0c \x01(\x0b\x32\x18.voice.tlib.v1.Requester\x12%\n\x05\x65vent\x18\x14 \x01(\x0b\x32\x14.voice.tlib.v1.EventH\x00\x12)\n\x07request\x18\x15 \x01(\x0b\x32\x16.voice.tlib.v1.RequestH\x00\x12=\n\x0binteraction\x18\x16 \x01(\x0b\x32&.voice.interaction.v1.InteractionEventH\x00\x42\x06\n\x04\x62odyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'voice.tlib.v1.envelope_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REQUESTER']._serialized_start=103
-  _globals['_REQUESTER']._serialized_end=172
-  _globals['_EVENTENVELOPE']._serialized_start=175
-  _globals['_EVENTENVELOPE']._serialized_end=514
+  _globals['_REQUESTER']._serialized_start=143
+  _globals['_REQUESTER']._serialized_end=212
+  _globals['_EVENTENVELOPE']._serialized_start=215
+  _globals['_EVENTENVELOPE']._serialized_end=617
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ isort:skip_file
 
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from voice.interaction.v1 import interaction_pb2 as _interaction_pb2
 from voice.tlib.v1 import event_pb2 as _event_pb2
 from voice.tlib.v1 import request_pb2 as _request_pb2
 import builtins as _builtins
@@ -68,6 +69,7 @@ class EventEnvelope(_message.Message):
     REQUESTER_FIELD_NUMBER: _builtins.int
     EVENT_FIELD_NUMBER: _builtins.int
     REQUEST_FIELD_NUMBER: _builtins.int
+    INTERACTION_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Unique id of the event: "<stream key>/<seq>"."""
     tenant: _builtins.str
@@ -102,6 +104,10 @@ class EventEnvelope(_message.Message):
     def request(self) -> _request_pb2.Request:
         """A user-data request, published before the event that tells its effect."""
 
+    @_builtins.property
+    def interaction(self) -> _interaction_pb2.InteractionEvent:
+        """An event of a digital interaction; its stream key is the interaction's id, in the family of call threads."""
+
     def __init__(
         self,
         *,
@@ -119,12 +125,13 @@ class EventEnvelope(_message.Message):
         requester: Global___Requester | None = ...,
         event: _event_pb2.Event | None = ...,
         request: _request_pb2.Request | None = ...,
+        interaction: _interaction_pb2.InteractionEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "event", b"event", "request", b"request", "requester", b"requester"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "event", b"event", "interaction", b"interaction", "request", b"request", "requester", b"requester"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "call_thread_id", b"call_thread_id", "cause", b"cause", "epoch", b"epoch", "event", b"event", "event_id", b"event_id", "node", b"node", "region", b"region", "request", b"request", "requester", b"requester", "seq", b"seq", "stream_key", b"stream_key", "tenant", b"tenant", "time_us", b"time_us", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "call_thread_id", b"call_thread_id", "cause", b"cause", "epoch", b"epoch", "event", b"event", "event_id", b"event_id", "interaction", b"interaction", "node", b"node", "region", b"region", "request", b"request", "requester", b"requester", "seq", b"seq", "stream_key", b"stream_key", "tenant", b"tenant", "time_us", b"time_us", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["event", "request"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["event", "request", "interaction"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
