@@ -1,5 +1,10 @@
 """One slot at a time: acquire, serve, release, in this order and never overlapping, whatever the claims do
-meanwhile."""
+meanwhile.
+
+A slot whose claim ended with our own lease is an *orphan* while nobody else has it, when the service can renew:
+it is served on (every effect behind a fenced write) until it is claimed again, and then carries on under its new
+epoch, or is another's, and then it is lost (docs/decisions/0077).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,8 @@ from prometheus_client import Counter
 from mesh.allocation import Slot
 
 Acquire = Callable[[Slot, int], Awaitable[None]]
+Renew = Callable[[Slot, int, int], Awaitable[bool]]
+"""(slot, epoch it was served under, epoch it is claimed under now) -> whether its state is still the newest."""
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Pauses after failed acquisitions, the last one for ever, seconds."""
 
@@ -37,15 +44,23 @@ class Holdings:
     """Follows what the claims say is mine (`claimed`, `lost`) with calls of acquire and release, a task a
     slot."""
 
-    def __init__(self, family: str, acquire: Acquire, release: Release, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        family: str,
+        acquire: Acquire,
+        release: Release,
+        changed: Callable[[], None],
+        renew: Renew | None = None,
+    ) -> None:
         """`changed` is called whenever `owned` has changed or a task has ended."""
         self._family = family
-        self._acquire, self._release, self._changed = acquire, release, changed
+        self._acquire, self._release, self._changed, self._renew = acquire, release, changed, renew
         self.owned: dict[Slot, int] = {}
         """Slot -> epoch of what is served now."""
         self.claimed_epochs: dict[Slot, int] = {}
         """Slot -> epoch of what is claimed for me, served or not."""
         self._acquired: dict[Slot, int] = {}
+        self._orphans: dict[Slot, int] = {}
         self._parting: dict[Slot, int] = {}
         self._followers: dict[Slot, asyncio.Task[None]] = {}
         self._acquiring: dict[Slot, asyncio.Future[None]] = {}
@@ -63,8 +78,29 @@ class Holdings:
 
     def lost(self, slot: Slot) -> None:
         """The claim on `slot` is not mine (any more): it is served no longer from this moment."""
-        if self.claimed_epochs.pop(slot, None) is not None:
+        orphan = self._orphans.pop(slot, None)
+        if self.claimed_epochs.pop(slot, None) is not None or orphan is not None:
             self._follow(slot)
+
+    def orphaned(self, slot: Slot) -> None:
+        """The claim on `slot` has ended with my lease and nobody else has it: served on until `claimed` or
+        `lost` follows. Lost at once when it cannot be renewed, or was not served."""
+        if self._renew is None or slot not in self.owned:
+            self.lost(slot)
+            return
+        self.claimed_epochs.pop(slot, None)
+        self._orphans[slot] = self.owned[slot]
+        self._changed()
+
+    @property
+    def orphans(self) -> list[Slot]:
+        """Orphans that are not claimed again."""
+        return [slot for slot in self._orphans if slot not in self.claimed_epochs]
+
+    def certain(self, slot: Slot) -> bool:
+        """Whether the slot is served under the epoch it is claimed with."""
+        epoch = self.owned.get(slot)
+        return epoch is not None and self.claimed_epochs.get(slot) == epoch
 
     def serves(self, slot: Slot) -> bool:
         """Whether the slot is served and not being parted with."""
@@ -96,13 +132,13 @@ class Holdings:
 
     async def stop(self) -> None:
         """Everything is lost; returns when it is released."""
-        for slot in list(self.claimed_epochs):
+        for slot in [*self.claimed_epochs, *self.orphans]:
             self.lost(slot)
         await self.idle()
 
     def _follow(self, slot: Slot) -> None:
         wanted = self.claimed_epochs.get(slot, 0)
-        if self.owned.get(slot, wanted) != wanted:
+        if self.owned.get(slot, wanted) != wanted and slot not in self._orphans:
             del self.owned[slot]
         if self._parting.get(slot, wanted) != wanted:
             del self._parting[slot]
@@ -119,9 +155,11 @@ class Holdings:
             while (wanted := self.claimed_epochs.get(slot, 0)) != self._acquired.get(slot, 0):
                 if slot in self._parting and self._parting[slot] == wanted:
                     return  # `lost` or `keep` calls again
-                if slot in self._acquired:
+                if slot in self._orphans and not wanted:
+                    return  # `claimed` or `lost` calls again
+                if slot in self._acquired and slot not in self._orphans:
                     await self._let_go(slot, self._acquired[slot], ReleaseReason.LOST)
-                elif await self._take_up(slot, wanted):
+                elif await (self._carry_on if slot in self._orphans else self._take_up)(slot, wanted):
                     failures = 0
                 else:
                     await self._pause(slot, wanted, BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
@@ -154,6 +192,25 @@ class Holdings:
         self._acquired[slot] = epoch
         if self.claimed_epochs.get(slot) == epoch:
             self.owned[slot] = epoch
+        return True
+
+    async def _carry_on(self, slot: Slot, epoch: int) -> bool:
+        """Renews an orphan that is claimed again; False when that has to be tried again."""
+        assert self._renew is not None
+        try:
+            newest = await self._renew(slot, self._orphans[slot], epoch)
+        except Exception as error:
+            log.error("slot not renewed", family=self._family, slot=slot, epoch=epoch, exc_info=error)
+            return False
+        if slot not in self._orphans:
+            return True  # lost meanwhile
+        if not newest:
+            log.warning("slot had another owner in between", family=self._family, slot=slot, epoch=epoch)
+            del self._orphans[slot], self.owned[slot]
+            return True
+        self._acquired[slot] = self.owned[slot] = self._orphans[slot] = epoch
+        if self.claimed_epochs.get(slot) == epoch:
+            del self._orphans[slot]
         return True
 
     async def _let_go(self, slot: Slot, epoch: int, reason: ReleaseReason) -> None:

@@ -3,8 +3,8 @@ cannot fool.
 
 Two sides. The thread (`_KeepAlive`) talks to etcd on a channel of its own, so that a busy event loop does
 not cost the lease; it stops extending when the loop has stood still for 1 s, since a node whose loop stands
-still must lose its slots. The loop side (`Lease`) tells everybody else, in order: lost, let go, granted,
-put again.
+still must lose its slots. The loop side (`Lease`) tells everybody else, in order: lost, let go or kept for a
+while, granted, regained, counted, put again.
 """
 
 from __future__ import annotations
@@ -200,6 +200,7 @@ class Lease:
         self._tasks: list[asyncio.Task[None]] = []
         self._first: asyncio.Event = asyncio.Event()
         self._lost: list[Callable[[], Awaitable[None]]] = []
+        self._regain: list[Callable[[int], Awaitable[bool]]] = []
         self._granted: list[Callable[[int], Awaitable[None]]] = []
         self._deadline: list[Callable[[int], None]] = []
 
@@ -221,6 +222,11 @@ class Lease:
     def on_lost(self, callback: Callable[[], Awaitable[None]]) -> None:
         """`callback` is awaited when the lease has ended, before a new one counts."""
         self._lost.append(callback)
+
+    def on_regain(self, callback: Callable[[int], Awaitable[bool]]) -> None:
+        """`callback(lease id)` is awaited with a new lease before it counts, in the order given: put keys under
+        it that were held under the one that ended, or let them go. False: this lease has ended as well."""
+        self._regain.append(callback)
 
     def on_granted(self, callback: Callable[[int], Awaitable[None]]) -> None:
         """`callback(lease id)` is awaited after each new grant counts, to put keys again."""
@@ -282,11 +288,20 @@ class Lease:
                 log.warning("lease lost", lease=f"{lease:x}")
                 for let_go in self._lost:
                     await _told(let_go())
-            elif thread.adopt(lease):
+            elif await self._regained(lease) and thread.adopt(lease):
                 log.info("lease granted", lease=f"{lease:x}", ttl_s=self._ttl_s)
                 for put_again in self._granted:
                     await _told(put_again(lease))
                 self._first.set()
+
+    async def _regained(self, lease: int) -> bool:
+        for regain in self._regain:
+            try:
+                if not await regain(lease):
+                    return False
+            except Exception:
+                log.exception("a listener of the lease failed")
+        return True
 
 
 async def _told(callback: Awaitable[None]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 from voice.mesh.v1.node_pb2 import NodeRecord, NodeState
 
-from mesh.etcd import Etcd, EtcdError, EtcdUnavailable
+from mesh.etcd import Etcd, EtcdError, EtcdUnavailable, LeaseNotFound
 from mesh.lease import TTL_S, Lease
 from mesh.steady import steady
 
@@ -48,6 +48,7 @@ class Membership:
         self._written: bytes = b""
         self._written_at = 0.0
         self._writer: asyncio.Task[None] | None = None
+        self.lease.on_regain(self._show_again)
         self.lease.on_granted(self._put_again)
 
     @property
@@ -120,6 +121,18 @@ class Membership:
             await asyncio.gather(self._writer, return_exceptions=True)
             self._writer = None
         await self.lease.stop()
+
+    async def _show_again(self, lease: int) -> bool:
+        """The record first: a claim whose node has no record has no owner for those who look."""
+        if not self._written:
+            return True
+        try:
+            await self.etcd.put(self._key, self._record.SerializeToString(), lease=lease)
+        except LeaseNotFound:
+            return False
+        except EtcdError as error:
+            log.warning("node record not written", problem=str(error))
+        return True
 
     async def _put_again(self, _lease: int) -> None:
         self._written = b""

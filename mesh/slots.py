@@ -21,17 +21,21 @@ from mesh.claims import GIVE_BATCH, TAKE_BATCH, Claims, by_name, number_below
 from mesh.errors import DomainError
 from mesh.etcd import EtcdUnavailable, LeaseNotFound, Watch
 from mesh.handover import Give, Take, complete, decide
-from mesh.holdings import Acquire, Holdings, Release, ReleaseReason
+from mesh.holdings import Acquire, Holdings, Release, ReleaseReason, Renew
 from mesh.membership import Membership
 from mesh.steady import steady
 from mesh.telemetry.metrics import Metrics
 
-__all__ = ["Acquire", "HasMembership", "NotOwner", "Release", "ReleaseReason", "SlotKey", "Slots"]
+__all__ = ["Acquire", "HasMembership", "NotOwner", "Release", "ReleaseReason", "Renew", "SlotKey", "Slots"]
 
 T = TypeVar("T")
 
 SETTLE_S = 0.3
 """How long a node that just joined waits for peers before it claims free slots, seconds."""
+RESETTLE_S = 1.0
+"""The same after a lease was lost: mostly all have lost theirs, and come back for what was theirs, seconds."""
+RENEW_S = 2.0
+"""How long a new lease waits for slots to be renewed; they go on being renewed then, seconds."""
 PACE_S = 0.01
 """Least time between two decisions: many slots acquired one after the other are one change, seconds."""
 RETRY_S = 0.1
@@ -75,6 +79,12 @@ class Slots:
     `release(slot, epoch, reason)` is awaited after the slot has left `owned`, for every acquire that
     returned. Acquire and release of one slot never overlap. A lost lease is replaced only when all releases
     have ended, so they must not wait for anything that may not come.
+
+    `renew(slot, old epoch, new epoch)`, when given: a slot whose claim ended with this node's lease is not
+    released while nobody else has it, but served on and claimed again first of all. Then `renew` makes the new
+    epoch the one that the slot's writes carry, at once, before it awaits anything, and returns
+    `store.renew_fence(…)`: False when somebody else had the slot in between; it is released (LOST) and
+    acquired then. Only for a service whose every effect passes `may_act` or a fenced write (`mesh/gate.py`).
     """
 
     def __init__(
@@ -85,6 +95,7 @@ class Slots:
         *,
         acquire: Acquire,
         release: Release,
+        renew: Renew | None = None,
         settle_s: float = SETTLE_S,
     ) -> None:
         """`settle_s`: how long a node that just joined waits for peers before it claims free slots."""
@@ -97,12 +108,13 @@ class Slots:
             names, parse = count_or_keys, by_name
             self._keys = lambda: sorted(names())
         self._claims = Claims(membership.etcd, membership.region, membership.service, parse)
-        self._holdings = Holdings(family, acquire, release, self._changed)
+        self._holdings = Holdings(family, acquire, release, self._changed, renew)
         self._failures: Counter | None = None
         if isinstance(metrics := getattr(service, "metrics", None), Metrics):
             self._measure(metrics)
         self._settle_s = settle_s
         self._joined_at: float | None = None
+        self._regaining = 0
         self._taking: set[SlotKey] = set()
         self._work: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
@@ -110,6 +122,7 @@ class Slots:
         self._watch: Watch | None = None
         self._tasks: list[asyncio.Task[None]] = []
         membership.lease.on_lost(self._lease_lost)
+        membership.lease.on_regain(self._regain)
         membership.on_drain(self._drained)
 
     # -- what the service asks -------------------------------------------------------------------------------
@@ -127,9 +140,9 @@ class Slots:
         return epoch
 
     def may_act(self, slot: SlotKey) -> bool:
-        """Whether an effect for the slot may leave without a fenced write: owned, and the lease deadline is
-        ahead."""
-        return slot in self._holdings.owned and self._membership.lease.good()
+        """Whether an effect for the slot may leave without a fenced write: owned by a claim that stands, and
+        the lease deadline is ahead."""
+        return self._holdings.certain(slot) and self._membership.lease.good()
 
     async def ready(self, slot: SlotKey, timeout: float) -> int:
         """Epoch of the slot, waiting while it is being acquired. Raises NotOwner when it is not this
@@ -204,8 +217,31 @@ class Slots:
     async def _lease_lost(self) -> None:
         self._claims.forget(self._membership.incarnation)
         self._joined_at = None
+        self._settle_s = max(self._settle_s, RESETTLE_S)
         self._seen()
         await self._holdings.idle()
+
+    async def _regain(self, lease: int) -> bool:
+        """Claims orphans again under a lease that does not count yet; returns when none is left unclaimed."""
+        me, self._regaining = self._membership.incarnation, lease
+        try:
+            while orphans := self._holdings.orphans:
+                try:
+                    await self._claims.take(orphans[:TAKE_BATCH], me, lease)
+                except EtcdUnavailable as error:
+                    self._failed()
+                    log.warning("slots not claimed again yet", family=self.family, problem=str(error))
+                    await asyncio.sleep(RETRY_S)
+                self._seen()
+            async with asyncio.timeout(RENEW_S):
+                await self._holdings.idle()
+        except LeaseNotFound:
+            return False
+        except TimeoutError:
+            log.warning("slots are still being renewed", family=self.family)
+        finally:
+            self._regaining = 0
+        return True
 
     async def _drained(self) -> None:
         while self._holdings.claimed_epochs and self._heirs():
@@ -213,17 +249,22 @@ class Slots:
 
     def _seen(self) -> None:
         """The view has changed: follow what it says is mine."""
-        me, lease = self._membership.incarnation, self._membership.lease.id
-        view = self._claims.view
+        me, lease = self._membership.incarnation, self._membership.lease.id or self._regaining
+        view, held = self._claims.view, self._holdings
         mine = {
             slot: claim.epoch
             for slot, claim in view.claims.items()
             if lease and claim.node == me and claim.lease == lease
         }
-        for slot in [slot for slot in self._holdings.claimed_epochs if slot not in mine]:
-            self._holdings.lost(slot)
+        for slot in [slot for slot in (*held.claimed_epochs, *held.orphans) if slot not in mine]:
+            claim = view.claims.get(slot)
+            taken = claim is not None and claim.node != me
+            if taken or self._membership.lease.good():
+                held.lost(slot)
+            else:
+                held.orphaned(slot)
         for slot, epoch in mine.items():
-            self._holdings.claimed(slot, epoch)
+            held.claimed(slot, epoch)
         mine_now = view.peers.get(me)
         here = mine_now is not None and mine_now.takes and mine_now.lease == lease != 0
         if here and self._joined_at is None:

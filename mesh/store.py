@@ -140,6 +140,20 @@ class FencedStore:
         reading. Raises StaleEpoch when the fence is higher already."""
         await self._fenced(slot, epoch, (), timeout)
 
+    async def renew_fence(self, slot: SlotKey, old: int, new: int, *, timeout: float = READ_S) -> bool:
+        """Raises the fence from `old`, under which this node has served, to `new`, under which it has claimed
+        the slot again. False when somebody else had it in between: what this node has is not the newest. Raises
+        StoreUnavailable."""
+        try:
+            fence, _ = await self._fenced(slot, new, (), timeout)
+        except StaleEpoch:
+            return False
+        if fence < old:
+            log.error("fence was lost", service=self.service, slot=slot, epoch=old, found=fence)
+            self._stale = True
+            self._look.set()
+        return fence <= old or fence == new  # new: raised already, and the answer was lost
+
     async def write(
         self, slot: SlotKey, epoch: int, operations: Sequence[Operation], *, timeout: float | None = None
     ) -> list[Value | None]:
