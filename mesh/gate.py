@@ -1,54 +1,44 @@
-"""What must be true before an effect of a slot leaves: the lease vouches for the slot, or a fenced write has just
-done so (design §6).
+"""What may leave a process for a slot: anything while the lease is good; past its deadline only what follows a fenced
+write that has just succeeded (design §6). A process that was paused past its lease is stopped here, an etcd outage
+stops nobody.
 
-    await gate.passing(slot, state.epoch)    # before an RPC, an append, an answer
-    await stub.ReserveAgent(…)
+    gate = Gate(service.membership.lease, fenced)
+    if await gate.passes(slot, epoch):
+        await stub.ReserveAgent(...)
 
-While the lease is good this costs a look at a clock. Past its deadline (etcd is away, or this process was paused)
-the store is asked; so an outage of etcd stops nobody, and a process that has lost its slots does nothing. Give
-the epoch that the slot's writes carry at this moment: `renew` may have changed it since.
+An effect that follows a fenced write in the same turn of the loop needs no gate: the write was its proof.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from mesh.allocation import Slot as SlotKey
-from mesh.store import FencedStore, StaleEpoch, StoreUnavailable
-from mesh.telemetry.metrics import Metrics
+from mesh.store import FencedStore, StaleEpoch
 
-__all__ = ["Gate", "StaleEpoch", "StoreUnavailable"]
+
+class HasDeadline(Protocol):
+    """What the gate needs of the lease: `mesh.lease.Lease` has it."""
+
+    def good(self) -> bool:
+        """Whether its deadline is still ahead."""
 
 
 class Gate:
-    """Lets effects of a service's slots leave."""
+    """Lets effects of a node's slots pass."""
 
-    def __init__(self, may_act: Callable[[SlotKey], bool], store: FencedStore, metrics: Metrics) -> None:
-        """`may_act`: `Slots.may_act`."""
-        self._may_act = may_act
+    def __init__(self, lease: HasDeadline, store: FencedStore) -> None:
+        """`store`: of the family of the slots; the fence must have been raised with the epochs given."""
+        self._lease = lease
         self._store = store
-        passed = metrics.counter(
-            "gated_effects_total", "Effects past the lease's deadline, by what the fenced write said", ["how"]
-        )
-        self._proved, self._stale, self._unproved = (
-            passed.labels(how) for how in ("proved", "stale", "unproved")
-        )
 
-    def open(self, slot: SlotKey) -> bool:
-        """Whether an effect may leave at once."""
-        return self._may_act(slot)
-
-    async def passing(self, slot: SlotKey, epoch: int, *, timeout: float | None = None) -> None:
-        """Returns when an effect of the slot may leave. Raises StaleEpoch: the slot is another's, forget it;
-        StoreUnavailable: neither lease nor Redis vouches for it, try again later."""
-        if self._may_act(slot):
-            return
+    async def passes(self, slot: SlotKey, epoch: int) -> bool:
+        """True at once while the lease is good, without giving up the turn. Else after a fenced write of nothing; False
+        when an heir has raised the fence. Raises StoreUnavailable when Redis is away too: ask again later."""
+        if self._lease.good():
+            return True
         try:
-            await self._store.prove(slot, epoch, timeout=timeout)
+            await self._store.prove(slot, epoch)
         except StaleEpoch:
-            self._stale.inc()
-            raise
-        except StoreUnavailable:
-            self._unproved.inc()
-            raise
-        self._proved.inc()
+            return False
+        return True
