@@ -12,14 +12,14 @@ from voice.tlib.v1.event_service_pb2_grpc import add_EventServiceServicer_to_ser
 from mesh.config_cache import ConfigCache
 from mesh.discovery import Directory
 from mesh.log import RedisRequestLog
-from mesh.rates import Rates
 from mesh.rq import Rq
 from mesh.service import Service, main
 from mesh.settings import load
 from services.front_end.agents import Agents
 from services.front_end.calls import Calls
+from services.front_end.desk import Desk
 from services.front_end.outcomes import Outcomes
-from services.front_end.rpc import AgentControlRpc, CallControlRpc, Desk, EventRpc, FrontEndRpc
+from services.front_end.rpc import AgentControlRpc, CallControlRpc, EventRpc, FrontEndRpc
 from services.front_end.settings import FrontEndSettings
 
 
@@ -30,10 +30,11 @@ async def build(service: Service) -> None:
     nodes = Directory(service.etcd, service.settings.region, "sip_cluster")
     log = RedisRequestLog(service.redis, service.metrics)
     rq = Rq(service)
-    outcomes = Outcomes(settings.open_requests)
+    outcomes = Outcomes()
     reply_queue = f"outcomes:{service.incarnation}"
     calls = Calls(nodes, SipNodeServiceStub(service.channel))
-    desk = Desk(calls, Agents(log, outcomes, config, reply_queue), config, Rates(), service.metrics)
+    agents = Agents(log, outcomes, config, reply_queue)
+    desk = Desk(calls, agents, config, service.metrics, limit=settings.open_requests)
     events = EventRpc(desk, rq, settings.subscriptions)
 
     async def read_outcomes() -> None:
@@ -45,9 +46,9 @@ async def build(service: Service) -> None:
     service.add(add_CallControlServiceServicer_to_server, CallControlRpc(desk))
     service.add(add_AgentControlServiceServicer_to_server, AgentControlRpc(desk))
     service.add(add_EventServiceServicer_to_server, events)
-    status = FrontEndRpc(outcomes.__len__, lambda: events.subscriptions)
+    status = FrontEndRpc(lambda: desk.open, lambda: events.subscriptions)
     service.add(add_FrontEndServiceServicer_to_server, status)
-    service.metrics.queue("open_requests", outcomes.__len__)
+    service.metrics.queue("open_requests", lambda: desk.open, "Requests that have no answer yet")
     service.metrics.queue("subscriptions", lambda: events.subscriptions)
     for start in (log.start, rq.start, nodes.start):
         service.on_start(start)

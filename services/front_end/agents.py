@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Final
 
-from voice.agent_state.v1.agent_pb2 import AgentInput
+import redis
+from voice.agent_state.v1.agent_pb2 import AgentInput, RequestOutcome
 from voice.tlib.v1.event_pb2 import Event
 from voice.tlib.v1.request_pb2 import Request
 
@@ -15,8 +17,10 @@ from mesh.log import LogFull, RequestLog
 from mesh.telemetry import current_traceparent
 from services.front_end.outcomes import Outcomes
 
-ON_DEVICE = frozenset({"set_dnd_on", "set_dnd_off"})
+ON_DEVICE: Final = frozenset({"set_dnd_on", "set_dnd_off"})
 """Requests about a DN rather than the agent on it."""
+RETRY_S: Final = 0.05
+RETRY_LAST_S: Final = 0.5
 
 
 class Agents:
@@ -42,19 +46,44 @@ class Agents:
             reply_queue=self._reply_queue,
             request=request,
         )
-        with self._outcomes.expect(tenant, body.request_id) as future:
-            try:
-                async with asyncio.timeout(timeout_s):
-                    await self._log.append(tenant, subject, entry)
-                    outcome = await future
-            except LogFull as error:
-                raise DomainError(Reason.REASON_QUEUE_FULL, "the log of agent requests is full") from error
-            except TimeoutError as error:
-                text = f"no outcome in {timeout_s:.1f} s; the request may still be carried out, ask again with the same id"
-                raise DomainError(Reason.REASON_TIMEOUT, text) from error
+        outcome = await self._outcome(entry, body.request_id, timeout_s)
         if outcome.reason:
             raise DomainError(outcome.reason, outcome.message)
         return outcome.event
+
+    async def _outcome(self, entry: AgentInput, request_id: str, timeout_s: float) -> RequestOutcome:
+        """Puts the entry into the log and waits. Raises TIMEOUT, DEPENDENCY_UNAVAILABLE, QUEUE_FULL."""
+        failures: list[Exception] = []
+        with self._outcomes.expect(entry.tenant, request_id) as future:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._append(entry, failures)
+                    return await future
+            except LogFull as error:
+                raise DomainError(Reason.REASON_QUEUE_FULL, "the log of agent requests is full") from error
+            except TimeoutError as error:
+                if failures:
+                    raise DomainError(
+                        Reason.REASON_DEPENDENCY_UNAVAILABLE,
+                        f"the log of agent requests could not be written in {timeout_s:.1f} s",
+                        dependency="redis",
+                    ) from failures[-1]
+                text = f"no outcome in {timeout_s:.1f} s; the request may still be carried out, ask again with the same id"
+                raise DomainError(Reason.REASON_TIMEOUT, text) from error
+
+    async def _append(self, entry: AgentInput, failures: list[Exception]) -> None:
+        """Until it is in the log: an entry that is in it twice, because Redis failed to say so, acts once by its id."""
+        pause = RETRY_S
+        while True:
+            try:
+                await self._log.append(entry.tenant, entry.subject, entry)
+            except (redis.RedisError, OSError) as error:
+                failures.append(error)
+            else:
+                failures.clear()
+                return
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, RETRY_LAST_S)
 
     def _subject(self, kind: str, tenant: str, dn: str, agent_id: str) -> str:
         if kind in ON_DEVICE:

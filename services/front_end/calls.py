@@ -11,7 +11,7 @@ from voice.tlib.v1.event_pb2 import Event
 from voice.tlib.v1.request_pb2 import MakeCallRequest, Request
 from voicecore.hash import rendezvous_order
 
-from mesh.discovery import Directory, OwnerClient, OwnerUnknown, to_node
+from mesh.discovery import Directory, OwnerClient, OwnerUnknown, may_repeat, to_node
 from mesh.errors import DomainError, Reason, from_rpc_error, reason_of
 from mesh.identifiers import sip_slot_of_conn_id
 
@@ -42,10 +42,10 @@ class Calls:
         try:
             answer: ExecuteResponse = await self._owners.call(self._stub.Execute, message, slot, timeout_s)
         except OwnerUnknown as error:
-            raise DomainError(
-                Reason.REASON_TIMEOUT, f"no SIP node answered for the call in {timeout_s:.1f} s"
-            ) from error
+            raise _nobody(timeout_s) from error
         except grpc.aio.AioRpcError as error:
+            if may_repeat(error):  # and there was no time left to
+                raise _nobody(timeout_s) from error
             raise from_rpc_error(error, "sip_cluster") from error
         return answer.event
 
@@ -80,3 +80,8 @@ class Calls:
         return [
             names[index] for index in rendezvous_order(f"{body.tenant}/{body.request_id}", names, weights)
         ]
+
+
+def _nobody(timeout_s: float) -> DomainError:
+    text = f"no SIP node answered for the call in {timeout_s:.1f} s; ask again with the same id"
+    return DomainError(Reason.REASON_TIMEOUT, text)

@@ -8,36 +8,25 @@ from contextlib import contextmanager
 
 from voice.agent_state.v1.agent_pb2 import RequestOutcome
 
-from mesh.errors import DomainError, Reason
-
 
 class Outcomes:
-    """Futures by tenant and request id. One loop."""
+    """Futures by tenant and request id, as many as there are open requests (desk.py limits them). One loop."""
 
-    def __init__(self, limit: int) -> None:
-        """`limit`: requests that may wait at once."""
-        self._limit = limit
+    def __init__(self) -> None:
         self._waiting: dict[tuple[str, str], list[asyncio.Future[RequestOutcome]]] = {}
-        self._count = 0
 
     def __len__(self) -> int:
-        return self._count
+        return sum(len(futures) for futures in self._waiting.values())
 
     @contextmanager
     def expect(self, tenant: str, request_id: str) -> Iterator[asyncio.Future[RequestOutcome]]:
-        """A future for the outcome. The same id may be expected more than once: all get it. QUEUE_FULL over the limit."""
-        if self._count >= self._limit:
-            raise DomainError(
-                Reason.REASON_QUEUE_FULL, f"{self._limit} requests are waiting for their outcome already"
-            )
+        """A future for the outcome. The same id may be expected more than once: all get it."""
         future: asyncio.Future[RequestOutcome] = asyncio.get_running_loop().create_future()
         futures = self._waiting.setdefault((tenant, request_id), [])
         futures.append(future)
-        self._count += 1
         try:
             yield future
         finally:
-            self._count -= 1
             futures.remove(future)
             if not futures:
                 self._waiting.pop((tenant, request_id), None)

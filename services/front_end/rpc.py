@@ -1,114 +1,25 @@
-"""The public contracts: a T-Library request is checked, counted, sent on, and answered with its event."""
+"""The public contracts. What is done with a request is in desk.py, with a subscription in stream.py."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable
 
-import grpc
-from google.protobuf.message import Message
 from voice.front_end.v1.front_end_service_pb2 import GetStatusRequest, GetStatusResponse
 from voice.front_end.v1.front_end_service_pb2_grpc import FrontEndServiceServicer
 from voice.tlib.v1 import agent_control_service_pb2 as agent_control
 from voice.tlib.v1 import call_control_service_pb2 as call_control
-from voice.tlib.v1 import request_pb2 as requests
+from voice.tlib.v1 import request_pb2 as pb
 from voice.tlib.v1.agent_control_service_pb2_grpc import AgentControlServiceServicer
 from voice.tlib.v1.call_control_service_pb2_grpc import CallControlServiceServicer
-from voice.tlib.v1.event_pb2 import Event
 from voice.tlib.v1.event_service_pb2 import SubscribeRequest, SubscribeResponse
 from voice.tlib.v1.event_service_pb2_grpc import EventServiceServicer
 
 from mesh import tenancy
-from mesh.config_view import ConfigView
 from mesh.errors import DomainError, Reason
-from mesh.rates import Rates
 from mesh.rq import Rq
-from mesh.telemetry.metrics import Metrics
 from services.front_end import validate
-from services.front_end.agents import Agents
-from services.front_end.calls import Calls
+from services.front_end.desk import Context, Desk
 from services.front_end.stream import follow
-
-Context = grpc.aio.ServicerContext[Any, Any]
-R = TypeVar("R", bound=Message)
-REQUEST_S = 5.0
-"""How long a request may take when the client sets no deadline, seconds."""
-LONGEST_S = 120.0
-"""Longest deadline that is honoured, seconds."""
-
-
-@dataclass
-class Desk:
-    """What the contracts of Front End are made of."""
-
-    calls: Calls
-    agents: Agents
-    config: ConfigView
-    rates: Rates
-    metrics: Metrics
-
-    def __post_init__(self) -> None:
-        self._requests = self.metrics.counter("requests_total", "T-Library requests", ["request"])
-        self._outcomes = self.metrics.counter("outcomes_total", "Requests answered", ["request", "result"])
-
-    async def carry_out(
-        self,
-        kind: str,
-        body: Any,
-        context: Context,
-        send: Callable[[requests.Request, float], Awaitable[Event]],
-    ) -> Event:
-        """Checks a request, sends it on under the client's name, answers with its event, the client's own again."""
-        validate.request(body)
-        self.admit(body.tenant)
-        self._requests.labels(kind).inc()
-        client = tenancy.caller().name
-        message = requests.Request(client=client)
-        forwarded = getattr(message, kind)
-        forwarded.CopyFrom(body)
-        # A request id is unique for its client only; from here on it must be so for the tenant.
-        forwarded.request_id = f"{client}/{body.request_id}"
-        result = "error"
-        try:
-            event = await send(message, _time_left(context))
-            result = "ok"
-        finally:
-            self._outcomes.labels(kind, result).inc()
-        if body.reference_id:
-            event.reference_id = body.reference_id
-        return event
-
-    def admit(self, tenant: str) -> None:
-        """Takes one request from the tenant's rate. Raises RATE_LIMITED, UNKNOWN_TENANT."""
-        known = self.config.tenant(tenant)
-        if known is None:
-            raise DomainError(Reason.REASON_UNKNOWN_TENANT, f"no tenant is called {tenant!r}")
-        if not self.rates.take(tenant, known.request_rate, time.monotonic()):
-            raise DomainError(
-                Reason.REASON_RATE_LIMITED, f"more than {known.request_rate} requests in a second"
-            )
-
-    async def on_call(self, kind: str, body: Any, context: Context) -> Event:
-        """A request about a call that exists."""
-        return await self.carry_out(
-            kind,
-            body,
-            context,
-            lambda request, left: self.calls.on_call(request, body.tenant, body.conn_id, left),
-        )
-
-    async def of_agent(self, kind: str, body: Any, context: Context) -> Event:
-        """A request about an agent or DN."""
-        return await self.carry_out(
-            kind, body, context, lambda request, left: self.agents.request(request, body.tenant, left)
-        )
-
-
-def _time_left(context: Context) -> float:
-    left = context.time_remaining()
-    return REQUEST_S if left is None or left > LONGEST_S else max(0.05, left)
 
 
 class CallControlRpc(CallControlServiceServicer):
@@ -117,78 +28,53 @@ class CallControlRpc(CallControlServiceServicer):
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    async def MakeCall(
-        self, request: requests.MakeCallRequest, context: Context
-    ) -> call_control.MakeCallResponse:
-        calls = self._desk.calls
-        event = await self._desk.carry_out(
-            "make_call",
-            request,
-            context,
-            lambda message, left: calls.new_call(message, message.make_call, left),
-        )
-        return call_control.MakeCallResponse(event=event)
+    async def MakeCall(self, request: pb.MakeCallRequest, context: Context) -> call_control.MakeCallResponse:
+        return await self._desk.new_call(request, context, call_control.MakeCallResponse)
 
     async def AnswerCall(
-        self, request: requests.AnswerCallRequest, context: Context
+        self, request: pb.AnswerCallRequest, context: Context
     ) -> call_control.AnswerCallResponse:
-        return call_control.AnswerCallResponse(
-            event=await self._desk.on_call("answer_call", request, context)
-        )
+        return await self._desk.on_call(request, context, call_control.AnswerCallResponse)
 
     async def ReleaseCall(
-        self, request: requests.ReleaseCallRequest, context: Context
+        self, request: pb.ReleaseCallRequest, context: Context
     ) -> call_control.ReleaseCallResponse:
-        return call_control.ReleaseCallResponse(
-            event=await self._desk.on_call("release_call", request, context)
-        )
+        return await self._desk.on_call(request, context, call_control.ReleaseCallResponse)
 
     async def ClearCall(
-        self, request: requests.ClearCallRequest, context: Context
+        self, request: pb.ClearCallRequest, context: Context
     ) -> call_control.ClearCallResponse:
-        return call_control.ClearCallResponse(event=await self._desk.on_call("clear_call", request, context))
+        return await self._desk.on_call(request, context, call_control.ClearCallResponse)
 
     async def RouteCall(
-        self, request: requests.RouteCallRequest, context: Context
+        self, request: pb.RouteCallRequest, context: Context
     ) -> call_control.RouteCallResponse:
-        return call_control.RouteCallResponse(event=await self._desk.on_call("route_call", request, context))
+        return await self._desk.on_call(request, context, call_control.RouteCallResponse)
 
     async def AttachUserData(
-        self, request: requests.AttachUserDataRequest, context: Context
+        self, request: pb.AttachUserDataRequest, context: Context
     ) -> call_control.AttachUserDataResponse:
-        event = await self._desk.on_call("attach_user_data", request, context)
-        return call_control.AttachUserDataResponse(event=event)
+        return await self._desk.on_call(request, context, call_control.AttachUserDataResponse)
 
     async def UpdateUserData(
-        self, request: requests.UpdateUserDataRequest, context: Context
+        self, request: pb.UpdateUserDataRequest, context: Context
     ) -> call_control.UpdateUserDataResponse:
-        event = await self._desk.on_call("update_user_data", request, context)
-        return call_control.UpdateUserDataResponse(event=event)
+        return await self._desk.on_call(request, context, call_control.UpdateUserDataResponse)
 
     async def DeleteUserData(
-        self, request: requests.DeleteUserDataRequest, context: Context
+        self, request: pb.DeleteUserDataRequest, context: Context
     ) -> call_control.DeleteUserDataResponse:
-        event = await self._desk.on_call("delete_user_data", request, context)
-        return call_control.DeleteUserDataResponse(event=event)
+        return await self._desk.on_call(request, context, call_control.DeleteUserDataResponse)
 
     async def DeletePair(
-        self, request: requests.DeletePairRequest, context: Context
+        self, request: pb.DeletePairRequest, context: Context
     ) -> call_control.DeletePairResponse:
-        return call_control.DeletePairResponse(
-            event=await self._desk.on_call("delete_pair", request, context)
-        )
+        return await self._desk.on_call(request, context, call_control.DeletePairResponse)
 
     async def DistributeEvent(
-        self, request: requests.DistributeEventRequest, context: Context
+        self, request: pb.DistributeEventRequest, context: Context
     ) -> call_control.DistributeEventResponse:
-        calls = self._desk.calls
-        event = await self._desk.carry_out(
-            "distribute_event",
-            request,
-            context,
-            lambda message, left: calls.on_call(message, request.tenant, request.event.conn_id, left),
-        )
-        return call_control.DistributeEventResponse(event=event)
+        return await self._desk.on_call(request, context, call_control.DistributeEventResponse)
 
 
 class AgentControlRpc(AgentControlServiceServicer):
@@ -198,50 +84,37 @@ class AgentControlRpc(AgentControlServiceServicer):
         self._desk = desk
 
     async def AgentLogin(
-        self, request: requests.AgentLoginRequest, context: Context
+        self, request: pb.AgentLoginRequest, context: Context
     ) -> agent_control.AgentLoginResponse:
-        return agent_control.AgentLoginResponse(
-            event=await self._desk.of_agent("agent_login", request, context)
-        )
+        return await self._desk.of_agent(request, context, agent_control.AgentLoginResponse)
 
     async def AgentLogout(
-        self, request: requests.AgentLogoutRequest, context: Context
+        self, request: pb.AgentLogoutRequest, context: Context
     ) -> agent_control.AgentLogoutResponse:
-        return agent_control.AgentLogoutResponse(
-            event=await self._desk.of_agent("agent_logout", request, context)
-        )
+        return await self._desk.of_agent(request, context, agent_control.AgentLogoutResponse)
 
     async def AgentReady(
-        self, request: requests.AgentReadyRequest, context: Context
+        self, request: pb.AgentReadyRequest, context: Context
     ) -> agent_control.AgentReadyResponse:
-        return agent_control.AgentReadyResponse(
-            event=await self._desk.of_agent("agent_ready", request, context)
-        )
+        return await self._desk.of_agent(request, context, agent_control.AgentReadyResponse)
 
     async def AgentNotReady(
-        self, request: requests.AgentNotReadyRequest, context: Context
+        self, request: pb.AgentNotReadyRequest, context: Context
     ) -> agent_control.AgentNotReadyResponse:
-        event = await self._desk.of_agent("agent_not_ready", request, context)
-        return agent_control.AgentNotReadyResponse(event=event)
+        return await self._desk.of_agent(request, context, agent_control.AgentNotReadyResponse)
 
-    async def SetDndOn(
-        self, request: requests.SetDndOnRequest, context: Context
-    ) -> agent_control.SetDndOnResponse:
-        return agent_control.SetDndOnResponse(event=await self._desk.of_agent("set_dnd_on", request, context))
+    async def SetDndOn(self, request: pb.SetDndOnRequest, context: Context) -> agent_control.SetDndOnResponse:
+        return await self._desk.of_agent(request, context, agent_control.SetDndOnResponse)
 
     async def SetDndOff(
-        self, request: requests.SetDndOffRequest, context: Context
+        self, request: pb.SetDndOffRequest, context: Context
     ) -> agent_control.SetDndOffResponse:
-        return agent_control.SetDndOffResponse(
-            event=await self._desk.of_agent("set_dnd_off", request, context)
-        )
+        return await self._desk.of_agent(request, context, agent_control.SetDndOffResponse)
 
     async def ReserveAgent(
-        self, request: requests.ReserveAgentRequest, context: Context
+        self, request: pb.ReserveAgentRequest, context: Context
     ) -> agent_control.ReserveAgentResponse:
-        return agent_control.ReserveAgentResponse(
-            event=await self._desk.of_agent("reserve_agent", request, context)
-        )
+        return await self._desk.of_agent(request, context, agent_control.ReserveAgentResponse)
 
 
 class EventRpc(EventServiceServicer):

@@ -10,7 +10,7 @@ class FrontEndSettings:
     """What this service needs beside what every process has."""
 
     open_requests: int = 10_000
-    """Agent requests that may wait for their outcome at once; more are refused with QUEUE_FULL."""
+    """Requests of clients, to calls and agents, that may be open at once; more are refused with QUEUE_FULL."""
     subscriptions: int = 500
     """Event subscriptions at once; more are refused with QUEUE_FULL."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Final
 
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
 from voice.tlib.v1.event_service_pb2 import SubscribeRequest, SubscribeResponse
@@ -13,13 +14,14 @@ from voice.tlib.v1.event_service_pb2 import SubscribeRequest, SubscribeResponse
 from mesh.errors import DomainError, Reason, invalid
 from mesh.rq import AGENT, THREAD, Rq, SlotEvents, SlotReader
 from services.front_end.cursor import MAX_SLOTS, CursorError, Family, Place, decode, encode
+from services.front_end.order import Batch, Order, Told
 from services.front_end.subscription import Filter, for_client
 
-_FAMILIES = {Family.THREAD: THREAD, Family.AGENT: AGENT}
-HELD_BATCHES = 64
+_FAMILIES: Final = {Family.THREAD: THREAD, Family.AGENT: AGENT}
+HELD_BATCHES: Final = 64
 """Batches read ahead of a client; beyond that the queue nodes are made to wait."""
 
-Batch = tuple[Family, SlotEvents]
+Read = tuple[Family, SlotEvents]
 
 
 def positions(cursor: str) -> dict[Place, str]:
@@ -37,62 +39,90 @@ def positions(cursor: str) -> dict[Place, str]:
 async def follow(rq: Rq, request: SubscribeRequest, client: str) -> AsyncIterator[SubscribeResponse]:
     """The messages of a subscription. The first only tells the cursor, when every slot is being followed."""
     at = positions(request.cursor)
-    wanted = Filter.of(request)
+    telling = _Telling(at, Filter.of(request), client)
     readers = {family: rq.read_slots(_FAMILIES[family], tenant=request.tenant) for family in Family}
     for (family, slot), position in at.items():
         readers[family].add(slot, position)
-    async with aclosing(_merged(readers)) as batches:
+    async with aclosing(_merged(readers, telling.order.due_us)) as batches:
         if request.cursor == "":
-            yield await _begin(batches, at, wanted, client)
+            yield await _begin(batches, telling)
         else:
             yield SubscribeResponse(cursor=request.cursor)
-        async for batch in batches:
-            events = _events(batch, at, wanted, client)
-            if events:
-                yield SubscribeResponse(events=events, cursor=encode(at))
+        async for read in batches:
+            response = telling.response(read)
+            if response is not None:
+                yield response
 
 
-async def _begin(
-    batches: AsyncIterator[Batch], at: dict[Place, str], wanted: Filter, client: str
-) -> SubscribeResponse:
+class _Telling:
+    """What a client has been told."""
+
+    def __init__(self, at: dict[Place, str], wanted: Filter, client: str) -> None:
+        self.at = at
+        self.order = Order()
+        self._wanted = wanted
+        self._client = client
+
+    def response(self, read: Read | None) -> SubscribeResponse | None:
+        """The message that follows from a batch, or from time having passed (None)."""
+        events = self.events(read)
+        return SubscribeResponse(events=events, cursor=encode(self.at)) if events else None
+
+    def events(self, read: Read | None) -> list[EventEnvelope]:
+        """What the client gets of it; the positions move on."""
+        told = self._told(read)
+        self.at.update(told.positions)
+        return [for_client(e, self._client) for e in told.events if self._wanted.passes(e)]
+
+    def _told(self, read: Read | None) -> Told:
+        now_us = time.time_ns() // 1000
+        if read is None:
+            return self.order.tick(now_us)
+        family, batch = read
+        if batch.expired:
+            text = "events after this cursor are no longer kept; subscribe afresh and read the present state"
+            raise DomainError(Reason.REASON_CURSOR_EXPIRED, text)
+        return self.order.take(Batch((family, batch.slot), batch.events, batch.cursor), now_us)
+
+
+async def _begin(batches: AsyncIterator[Read | None], telling: _Telling) -> SubscribeResponse:
     """The first message of a subscription from now on: sent when each slot is followed, with what came meanwhile."""
-    missing, first = set(at), SubscribeResponse()
-    async for item in batches:
-        first.events.extend(_events(item, at, wanted, client))
-        if item[1].caught_up:
-            missing.discard((item[0], item[1].slot))
-        if not missing:
+    missing, first = set(telling.at), SubscribeResponse()
+    async for read in batches:
+        first.events.extend(telling.events(read))
+        if read is not None and read[1].caught_up:
+            missing.discard((read[0], read[1].slot))
+        if not missing and all(telling.at.values()):  # a slot that is held back has no position yet
             break
-    first.cursor = encode(at)
+    first.cursor = encode(telling.at)
     return first
 
 
-def _events(item: Batch, at: dict[Place, str], wanted: Filter, client: str) -> list[EventEnvelope]:
-    """What of a batch the client gets; the position moves on with it."""
-    family, batch = item
-    if batch.expired:
-        text = "events after this cursor are no longer kept; subscribe afresh and read the present state"
-        raise DomainError(Reason.REASON_CURSOR_EXPIRED, text)
-    at[family, batch.slot] = batch.cursor
-    return [for_client(envelope, client) for envelope in batch.events if wanted.passes(envelope)]
-
-
-async def _merged(readers: dict[Family, SlotReader]) -> AsyncGenerator[Batch, None]:
-    """The batches of several readers as they come, at most HELD_BATCHES ahead of the consumer."""
-    queue: asyncio.Queue[Batch] = asyncio.Queue(HELD_BATCHES)
+async def _merged(
+    readers: dict[Family, SlotReader], due_us: Callable[[], int | None]
+) -> AsyncGenerator[Read | None, None]:
+    """The batches of several readers as they come, at most HELD_BATCHES ahead of the consumer; None when it is
+    `due_us`, UTC microseconds."""
+    queue: asyncio.Queue[Read] = asyncio.Queue(HELD_BATCHES)
 
     async def pump(family: Family, reader: SlotReader) -> None:
         async for batch in reader:
             await queue.put((family, batch))
 
     pumps = [asyncio.create_task(pump(family, reader)) for family, reader in readers.items()]
-    item: asyncio.Task[Batch] | None = None
+    item: asyncio.Task[Read] | None = None
     try:
         while True:
-            item = asyncio.create_task(queue.get())
-            done, _ = await asyncio.wait({item, *pumps}, return_when=asyncio.FIRST_COMPLETED)
+            item = item or asyncio.create_task(queue.get())
+            done, _ = await asyncio.wait(
+                {item, *pumps}, timeout=_seconds(due_us()), return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
+                yield None
+                continue
             if item in done:
-                yield item.result()
+                read, item = item.result(), None
+                yield read
                 continue
             for pump_task in done:
                 pump_task.result()  # raises what ended the reader
@@ -104,3 +134,7 @@ async def _merged(readers: dict[Family, SlotReader]) -> AsyncGenerator[Batch, No
         await asyncio.gather(*tasks, return_exceptions=True)
         for reader in readers.values():
             await reader.close()
+
+
+def _seconds(until_us: int | None) -> float | None:
+    return None if until_us is None else max(0.0, until_us / 1e6 - time.time())
