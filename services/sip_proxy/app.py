@@ -18,7 +18,7 @@ from mesh.discovery import Directory
 from mesh.errors import TABLE, Reason, reason_of
 from mesh.service import Service
 from mesh.telemetry import ladder
-from services.sip_proxy import tables
+from services.sip_proxy.forwarding import Forwarding
 from services.sip_proxy.register import Ask, Register, contact_headers
 from services.sip_proxy.settings import SipProxySettings
 
@@ -68,18 +68,19 @@ class App:
                 reselect_after=settings.reselect_after,
             )
         )
-        self.directory = Directory(service.etcd, service.settings.region, "sip_cluster")
+        nodes = Directory(service.etcd, service.settings.region, "sip_cluster")
+        self.forwarding = Forwarding(self.proxy, nodes, settings.options_interval, service.log)
         self._peers = Directory(service.etcd, service.settings.region, "sip_proxy")
         nonces = digest.NonceKeeper(os.urandom(32), window=settings.nonce_window)
         self._register = Register(_Devices(config), nonces, settings.digest_algorithms)
         self._registrar: RegistrarServiceAsyncStub = RegistrarServiceStub(service.channel)
         self._tasks: set[asyncio.Task[None]] = set()
-        self.tables = tables.Tables((), ())
         self._listening = False
         self._measure()
         service.depends("sip_cluster", self._has_nodes)
         service.on_start(self._start)
         service.background("listen", self._listen)
+        service.background("options", self.forwarding.probe)
         service.on_stop(self._stop)
 
     def _measure(self) -> None:
@@ -88,11 +89,11 @@ class App:
         self._rejected = metrics.counter("register_rejected_total", "REGISTER requests refused", ["why"])
         metrics.queue("registers", lambda: len(self._tasks))
         metrics.gauge("active_sip_nodes", "SIP nodes that take new dialogs").set_function(
-            lambda: sum(node.weight > 0 for node in self.tables.nodes)
+            lambda: sum(node.weight > 0 for node in self.forwarding.tables.nodes)
         )
         for name in (
             "new_dialogs",
-            "reselected",
+            "slot_moved_resent",
             "malformed",
             "rate_limited",
             "no_node",
@@ -102,16 +103,26 @@ class App:
             metrics.gauge(f"sip_{name}", "Counter of the SIP core").set_function(
                 lambda name=name: self.proxy.counters().get(name, 0)  # type: ignore[misc]
             )
+        metrics.gauge("sip_reselected", "Requests sent to another node than the first").set_function(
+            self._reselected
+        )
+        metrics.gauge("silent_sip_nodes", "SIP nodes that do not answer OPTIONS").set_function(
+            lambda: len(self.forwarding.silent)
+        )
+
+    def _reselected(self) -> int:
+        counters = self.proxy.counters()
+        return counters.get("reselected", 0) + counters.get("slot_moved_resent", 0)
 
     async def _has_nodes(self) -> bool:
-        if not self.tables.nodes:
+        if not self.forwarding.tables.nodes:
             raise RuntimeError("no SIP node is known")
         return self._listening
 
     # -- life --------------------------------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        await self.directory.start()
+        await self.forwarding.nodes.start()
         await self._peers.start()
 
     async def _listen(self) -> None:
@@ -119,12 +130,11 @@ class App:
         host, port = self._address
         await self._config.ready(CONFIG_S)
         self._identify()
-        self._fill_tables()
-        self.directory.on_change(self._fill_tables)
         self._config.on_change(lambda change: self._identify())
         self._peers.on_change(self._identify)
         asyncio.get_running_loop().add_reader(self.proxy.fileno(), self._drain)
         self.proxy.bind_udp(host, port)
+        self.forwarding.begin()
         self._listening = True
 
     async def _stop(self) -> None:
@@ -132,7 +142,7 @@ class App:
         for task in self._tasks:
             task.cancel()
         self.proxy.close()
-        await self.directory.stop()
+        await self.forwarding.nodes.stop()
         await self._peers.stop()
 
     def _identify(self) -> None:
@@ -153,17 +163,14 @@ class App:
         }
         self.proxy.set_trunk_peers(sorted(_without_port(peer) for peer in peers if peer))
 
-    def _fill_tables(self) -> None:
-        self.tables = tables.build(self.directory.nodes(), self.directory.slots_of)
-        self.proxy.set_nodes([sip.Node(n.id, n.host, n.port, n.weight) for n in self.tables.nodes])
-        self.proxy.set_slots(self.tables.slots)
-
     # -- REGISTER ----------------------------------------------------------------------------------------------
 
     def _drain(self) -> None:
         for event in self.proxy.drain():
             if isinstance(event, sip.RequestReceived):
                 self._take(event)
+            else:
+                self.forwarding.told(event)
 
     def _take(self, event: sip.RequestReceived) -> None:
         decision = self._register.decide(event.request, event.source, time.time())

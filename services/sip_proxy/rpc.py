@@ -22,7 +22,7 @@ class ProxyRpc(ProxyServiceServicer):
         self, request: GetStatusRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> GetStatusResponse:
         counters = self._app.proxy.counters()
-        owned = Counter(index for _, index in self._app.tables.slots)
+        owned = Counter(index for _, index in self._app.forwarding.tables.slots)
         nodes = [
             SipNode(
                 incarnation=node.id,
@@ -31,6 +31,6 @@ class ProxyRpc(ProxyServiceServicer):
                 slots=owned[index],
                 new_dialogs=counters.get(f"node.{node.id}.new_dialogs", 0),
             )
-            for index, node in enumerate(self._app.tables.nodes)
+            for index, node in enumerate(self._app.forwarding.tables.nodes)
         ]
         return GetStatusResponse(nodes=nodes, counters=counters)

@@ -16,6 +16,9 @@ class SipProxySettings:
     """New dialogs a second above which 503 is answered; 0: no limit."""
     reselect_after: float = 2.0
     """Seconds without any response after which a new dialog is tried at the next node, 0.1 to 30."""
+    options_interval: float = 1.0
+    """Seconds between OPTIONS to each SIP node, 0.1 to 60; a node that does not answer gets no new dialog before two
+    intervals have passed."""
     nonce_window: float = 300.0
     """Seconds a nonce may be used, 10 to 86400."""
 
@@ -29,6 +32,10 @@ class SipProxySettings:
             (0 < len(self.fqdn) <= 253, "VOICEMESH_SIP_PROXY_FQDN: must have 1 to 253 characters"),
             (self.dialog_rate >= 0, "VOICEMESH_SIP_PROXY_DIALOG_RATE: must not be below 0"),
             (0.1 <= self.reselect_after <= 30, "VOICEMESH_SIP_PROXY_RESELECT_AFTER: must be 0.1 to 30"),
+            (
+                0.1 <= self.options_interval <= 60,
+                "VOICEMESH_SIP_PROXY_OPTIONS_INTERVAL: must be 0.1 to 60",
+            ),
             (10 <= self.nonce_window <= 86400, "VOICEMESH_SIP_PROXY_NONCE_WINDOW: must be 10 to 86400"),
             (algorithms, "VOICEMESH_SIP_PROXY_DIGEST_ALGORITHMS: must be some of SHA-256, MD5"),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from voice.mesh.v1.node_pb2 import NodeRecord, NodeState
@@ -37,8 +37,16 @@ def weight(node: NodeRecord) -> float:
     return WEIGHTS[3] if free > 0.4 else WEIGHTS[2] if free > 0.2 else WEIGHTS[1]
 
 
-def build(nodes: Iterable[NodeRecord], slots_of: Callable[[str], Sequence[int | str]]) -> Tables:
-    """The tables of the nodes that take SIP. A record without a usable SIP address is left out."""
+def build(
+    nodes: Iterable[NodeRecord],
+    slots_of: Callable[[str], Sequence[int | str]],
+    silent: Collection[str] = (),
+) -> Tables:
+    """The tables of the nodes that take SIP. A record without a usable SIP address is left out; a node that is
+    `silent` takes no new dialogs, unless all are: then the fault is rather ours."""
+    nodes = list(nodes)
+    if all(node.incarnation in silent for node in nodes if weight(node) > 0):
+        silent = ()
     rows: list[NodeRow] = []
     slots: list[tuple[int, int]] = []
     for node in nodes:
@@ -46,5 +54,6 @@ def build(nodes: Iterable[NodeRecord], slots_of: Callable[[str], Sequence[int | 
         if not host or not port.isdigit():
             continue
         slots += [(int(slot), len(rows)) for slot in slots_of(node.incarnation)]
-        rows.append(NodeRow(node.incarnation, host, int(port), weight(node)))
+        share = WEIGHTS[0] if node.incarnation in silent else weight(node)
+        rows.append(NodeRow(node.incarnation, host, int(port), share))
     return Tables(tuple(rows), tuple(sorted(slots)))

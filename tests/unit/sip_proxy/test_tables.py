@@ -49,3 +49,15 @@ def test_a_node_without_a_sip_address_is_left_out() -> None:
     assert build([broken, node("b")], lambda name: [7]) == Tables(
         (NodeRow("b", "127.0.0.1", 5060, 1.0),), ((7, 0),)
     )
+
+
+def test_a_silent_node_takes_no_new_dialogs_and_keeps_its_slots() -> None:
+    tables = build([node("a"), node("b")], lambda name: [1] if name == "a" else [2], {"a"})
+    assert [row.weight for row in tables.nodes] == [0.0, 1.0]
+    assert tables.slots == ((1, 0), (2, 1))
+
+
+def test_when_all_nodes_that_serve_are_silent_none_is_left_out() -> None:
+    leaving = node("c", state=NodeState.NODE_STATE_DRAINING)
+    tables = build([node("a"), node("b"), leaving], lambda name: [], {"a", "b"})
+    assert [row.weight for row in tables.nodes] == [1.0, 1.0, 0.0]
