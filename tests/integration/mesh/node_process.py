@@ -11,7 +11,7 @@ import asyncio
 import json
 import logging
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import redis.asyncio
 import structlog
@@ -19,7 +19,7 @@ import uvloop
 from voice.mesh.v1.node_pb2 import NodeRecord, NodeState
 
 from mesh.etcd import Etcd
-from mesh.ownership import Membership, NotOwner, ReleaseReason, SlotKey, Slots, boottime_ns
+from mesh.ownership import Membership, ReleaseReason, SlotKey, Slots, boottime_ns
 from mesh.store import FencedStore, StaleEpoch, StoreUnavailable, put
 
 SERVICE = "sip_cluster"
@@ -35,14 +35,24 @@ class Node:
     membership: Membership
     store: FencedStore
     slots: Slots | None = None
+    epochs: dict[SlotKey, int] = field(default_factory=dict)
+    """Epochs that writes carry."""
 
     async def acquire(self, slot: SlotKey, epoch: int) -> None:
         await self.store.raise_fence(slot, epoch, timeout=5)
         found = await self.store.read(slot, "counter")
+        self.epochs[slot] = epoch
         say("acquired", slot=slot, epoch=epoch, found=int(found or 0))
 
     async def release(self, slot: SlotKey, epoch: int, reason: ReleaseReason) -> None:
+        self.epochs.pop(slot, None)
         say("released", slot=slot, epoch=epoch, reason=reason.value)
+
+    async def renew(self, slot: SlotKey, old: int, new: int) -> bool:
+        self.epochs[slot] = new
+        newest = await self.store.renew_fence(slot, old, new, timeout=5)
+        say("renewed" if newest else "overtaken", slot=slot, epoch=new, old=old)
+        return newest
 
     async def write(self, slot: SlotKey, epoch: int) -> None:
         """What a service does before an effect past its deadline: a fenced write, then the effect."""
@@ -60,14 +70,14 @@ class Node:
         """Writes to slot 0 while it is owned, with the epoch it was known by before each pause."""
         assert self.slots is not None
         while True:
-            try:
-                await self.write(0, self.slots.epoch(0))
-            except NotOwner:
-                pass
+            if 0 in self.slots.owned and 0 in self.epochs:
+                await self.write(0, self.epochs[0])
             await asyncio.sleep(WRITE_PERIOD_S)
 
 
-async def main(etcd: str, redis_url: str, region: str, incarnation: str, count: int, settle_s: float) -> None:
+async def main(
+    etcd: str, redis_url: str, region: str, incarnation: str, count: int, settle_s: float, renews: bool
+) -> None:
     client = redis.asyncio.Redis.from_url(redis_url)
     record = NodeRecord(
         node=incarnation.partition(".")[0],
@@ -79,7 +89,15 @@ async def main(etcd: str, redis_url: str, region: str, incarnation: str, count: 
     node = Node(Membership(Etcd(etcd), region, record), FencedStore(client, SERVICE, "sip"))
     await node.store.start()
     await node.membership.join()
-    node.slots = Slots(node, "sip", count, acquire=node.acquire, release=node.release, settle_s=settle_s)
+    node.slots = Slots(
+        node,
+        "sip",
+        count,
+        acquire=node.acquire,
+        release=node.release,
+        renew=node.renew if renews else None,
+        settle_s=settle_s,
+    )
     await node.slots.start()
     say("joined")
     writing = asyncio.create_task(node.keep_writing())
@@ -113,5 +131,5 @@ if __name__ == "__main__":
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
     )
-    etcd_, redis_, region_, incarnation_, count_, settle_ = sys.argv[1:]
-    uvloop.run(main(etcd_, redis_, region_, incarnation_, int(count_), float(settle_)))
+    etcd_, redis_, region_, incarnation_, count_, settle_, renews_ = sys.argv[1:]
+    uvloop.run(main(etcd_, redis_, region_, incarnation_, int(count_), float(settle_), renews_ == "renews"))

@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 import redis.asyncio
+from voice.mesh.v1.node_pb2 import NodeRecord
 
 from mesh.discovery import Directory
-from mesh.etcd import Etcd
+from mesh.etcd import Etcd, EtcdUnavailable
 from mesh.identifiers import new_call_uuid, sip_slot_of_call_uuid
-from mesh.ownership import boottime_ns
+from mesh.ownership import Membership, boottime_ns
 from tests.integration.servers import EtcdCluster, EtcdServer, RedisServer, environment
 
 COUNT = 128
@@ -35,12 +36,15 @@ class NodeProcess:
         self.process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
 
-    async def start(self, etcd: str, redis_url: str, region: str, settle_s: float = 0.3) -> None:
+    async def start(
+        self, etcd: str, redis_url: str, region: str, settle_s: float = 0.3, *, renews: bool = False
+    ) -> None:
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "tests.integration.mesh.node_process",
             *(etcd, redis_url, region, self.incarnation, str(COUNT), str(settle_s)),
+            "renews" if renews else "releases",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env=environment(),
@@ -88,11 +92,14 @@ class Cluster:
         self.directory = Directory(self.etcd, region, "sip_cluster")
         self.nodes: list[NodeProcess] = []
 
-    async def add(self, *incarnations: str, settle_s: float = 0.3) -> list[NodeProcess]:
+    async def add(self, *incarnations: str, settle_s: float = 0.3, renews: bool = False) -> list[NodeProcess]:
         added = [NodeProcess(incarnation) for incarnation in incarnations]
         self.nodes += added
         await asyncio.gather(
-            *(node.start(self.endpoint, self.redis_url, self.region, settle_s) for node in added)
+            *(
+                node.start(self.endpoint, self.redis_url, self.region, settle_s, renews=renews)
+                for node in added
+            )
         )
         await until(lambda: all(node.of("joined") for node in added), 60, "nodes did not start")
         return added
@@ -124,7 +131,14 @@ class Cluster:
     def _served(self, slot: int) -> bool:
         owner = self.directory.owner(slot)
         nodes = [node for node in self.nodes if owner and node.incarnation == owner.incarnation]
-        return bool(nodes and nodes[0].of("acquired", slot=slot, epoch=self.directory.epoch(slot)))
+        epoch = self.directory.epoch(slot)
+        return bool(
+            nodes
+            and (
+                nodes[0].of("acquired", slot=slot, epoch=epoch)
+                or nodes[0].of("renewed", slot=slot, epoch=epoch)
+            )
+        )
 
     async def owned(self) -> list[int]:
         """Slots that nodes with a good lease say they serve, each as often as it is served."""
@@ -343,6 +357,57 @@ async def test_etcd_paused_or_restarted_loses_and_doubles_nothing(
     assert_one_owner_at_a_time(fragile)
 
 
+@pytest.mark.feature("XC-05")
+async def test_in_an_outage_of_etcd_slots_are_served_on_and_nothing_moves(
+    fragile: Cluster, own_etcd: EtcdServer, chaos_long: bool
+) -> None:
+    """etcd stands still until every lease has ended, is back, is killed and started again: nodes that renew serve
+    through all of it, release nothing, and are the owners of the same slots afterwards."""
+    outage_s = 60 if chaos_long else 6
+    await fragile.add("n-0.00000000", "n-1.00000001", renews=True)
+    names = [node.incarnation for node in fragile.nodes]
+    await until(fragile.even(*names), 20, fragile.describe)
+    owners = {slot: set(fragile.directory.slots_of(slot)) for slot in names}
+    epochs = {slot: fragile.directory.epoch(slot) for slot in range(COUNT)}
+    for outage in (own_etcd.pause, own_etcd.kill):
+        started = boottime_ns()
+        outage()
+        await asyncio.sleep(outage_s)
+        await refused_to_join(fragile)
+        (own_etcd.resume if outage == own_etcd.pause else own_etcd.start)()
+        await until(fragile.even(*names), 20, fragile.describe)
+        await until_owned(fragile)
+        wrote = sorted(
+            e["at"] for node in fragile.nodes for e in node.of("wrote", slot=0) if e["at"] > started
+        )
+        assert max(b - a for a, b in itertools.pairwise(wrote)) < 1_500_000_000, (
+            "slot 0 was written all the time"
+        )
+    assert not [event for node in fragile.nodes for event in node.of("released")]
+    assert not [event for node in fragile.nodes for event in node.of("stale")]
+    assert {slot: set(fragile.directory.slots_of(slot)) for slot in names} == owners
+    renewed = [event for node in fragile.nodes for event in node.of("renewed")]
+    assert {event["slot"] for event in renewed} == set(range(COUNT)), "the pause ended every lease"
+    assert all(event["epoch"] > epochs[event["slot"]] for event in renewed)
+
+
+async def test_a_paused_node_that_would_renew_finds_its_slots_taken(cluster: Cluster) -> None:
+    paused, heir = await cluster.add("n-0.00000000", "n-1.00000001", renews=True)
+    await until(cluster.even(paused.incarnation, heir.incarnation), 20, cluster.describe)
+    theirs = {int(slot) for slot in cluster.directory.slots_of(paused.incarnation)}
+    paused.signal(signal.SIGSTOP)
+    await until(cluster.even(heir.incarnation), 10, cluster.describe)
+    woken = boottime_ns()
+    paused.signal(signal.SIGCONT)
+    await until(lambda: {e["slot"] for e in paused.of("released", reason="lost")} >= theirs, 10)
+    await until(cluster.even(paused.incarnation, heir.incarnation), 15, cluster.describe)
+    assert not paused.of("renewed")
+    epochs = {event["slot"]: event["epoch"] for event in heir.of("acquired") if event["slot"] in theirs}
+    late = [event for event in paused.of("wrote", slot=0) if woken < event["sent"]]
+    assert all(event["epoch"] > epochs.get(0, 0) for event in late), "no write of the old epoch took place"
+    assert_one_owner_at_a_time(cluster)
+
+
 async def test_a_node_that_leaves_is_gone_at_once(cluster: Cluster) -> None:
     await cluster.add("n-0.00000000", "n-1.00000001")
     await until(cluster.even("n-0.00000000", "n-1.00000001"), 20, cluster.describe)
@@ -383,6 +448,15 @@ async def test_members_of_etcd_may_go_one_at_a_time(
     finally:
         await cluster.close()
         members.close()
+
+
+async def refused_to_join(cluster: Cluster) -> None:
+    """New ownership while etcd is away: a clear error."""
+    etcd = Etcd(cluster.endpoint)
+    record = NodeRecord(node="n-2", incarnation="n-2.00000002", service="sip_cluster")
+    with pytest.raises(EtcdUnavailable, match=f"no lease within 1.0 s from {cluster.endpoint}"):
+        await Membership(etcd, cluster.region, record).join(1.0)
+    await etcd.close()
 
 
 async def until_owned(cluster: Cluster) -> None:
