@@ -234,6 +234,27 @@ async def events_of(
         await asyncio.gather(task, return_exceptions=True)
 
 
+def sipp_register(
+    platform: Platform, tenant: str, numbers: Sequence[str], host: str, folder: Path, *, expires_s: int = 600
+) -> None:
+    """Registers phones at an address, with SIPp. Blocks. AssertionError tells what went wrong."""
+    lines = [
+        f"{n};{tenant}.example;[authentication username={n} password={password(n, tenant)}]" for n in numbers
+    ]
+    users = folder / "users.csv"
+    users.write_text("\n".join(["SEQUENTIAL", *lines, ""]))
+    register = [
+        "sipp", "-sf", str(HERE / "sipp" / "register.xml"), "-i", host, "-p", "5060", "-nostdin", "-inf", str(users),
+        "-m", str(len(numbers)), "-r", "20", "-key", "expires", str(expires_s), "-timeout", "30s",
+        "-trace_err", "-error_file", "errors.log", "{}:{}".format(*platform.proxy),
+    ]  # fmt: skip
+    done = subprocess.run(register, capture_output=True, cwd=folder, timeout=60, check=False)
+    if done.returncode != 0:
+        errors = folder / "errors.log"
+        said = errors.read_text(errors="replace") if errors.exists() else done.stderr.decode()
+        raise AssertionError(f"sipp could not register, exit code {done.returncode}: {said[-2000:]}")
+
+
 @contextlib.contextmanager
 def sipp_phones(
     platform: Platform, tenant: str, numbers: Sequence[str], *, answer_ms: int = 50
@@ -241,27 +262,8 @@ def sipp_phones(
     """SIPp as the phones of agents: registers the numbers, then answers their calls. Blocks: enter it in a thread."""
     host = platform.ip(210 + int(tenant[1:]), 99)
     address = ["-i", host, "-p", "5060", "-nostdin"]
-    proxy = "{}:{}".format(*platform.proxy)
     with tempfile.TemporaryDirectory() as folder:
-        lines = [
-            f"{n};{tenant}.example;[authentication username={n} password={password(n, tenant)}]"
-            for n in numbers
-        ]
-        users = Path(folder) / "users.csv"
-        users.write_text("\n".join(["SEQUENTIAL", *lines, ""]))
-        register = [
-            "sipp", "-sf", str(HERE / "sipp" / "register.xml"), *address, "-inf", str(users), "-m", str(len(numbers)), "-r", "20",
-            "-key", "expires", "600", "-timeout", "30s", "-trace_err", "-error_file", "errors.log", proxy,
-        ]  # fmt: skip
-        done = subprocess.run(register, capture_output=True, cwd=folder, timeout=60, check=False)
-        if done.returncode != 0:
-            errors = Path(folder) / "errors.log"
-            said = (
-                errors.read_text(errors="replace")[-2000:]
-                if errors.exists()
-                else done.stderr.decode()[-2000:]
-            )
-            raise AssertionError(f"sipp could not register, exit code {done.returncode}: {said}")
+        sipp_register(platform, tenant, numbers, host, Path(folder))
         command = ["sipp", "-sf", str(SIPP / "uas.xml"), *address, "-d", str(answer_ms)]
         phones = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
