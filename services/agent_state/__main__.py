@@ -7,6 +7,7 @@ import secrets
 from voice.agent_state.v1.agent_state_service_pb2_grpc import add_AgentStateServiceServicer_to_server
 
 from mesh.config_cache import ConfigCache
+from mesh.gate import Gate
 from mesh.identifiers import AGENT_SLOTS
 from mesh.log import RedisRequestLog
 from mesh.ownership import Slots
@@ -36,7 +37,8 @@ async def build(service: Service) -> None:
     performer = Performer(rq, log, logins, service.metrics)
     address = Address(service.settings.region, service.incarnation)
     applier = Applier(settings.rules, configured, address, lambda: secrets.token_urlsafe(16))
-    app = AgentStateApp(Store(fenced), log, applier, performer, logins, service.metrics)
+    gate = Gate(service.membership.lease, fenced)
+    app = AgentStateApp(Store(fenced), log, applier, performer, logins, gate, service.metrics)
     slots = Slots(service, "agent", AGENT_SLOTS, acquire=app.acquire, release=app.release)
     service.add(add_AgentStateServiceServicer_to_server, AgentStateRpc(app, configured))
     fenced.on_primary_change(app.rewrite)

@@ -8,13 +8,15 @@ finds them and carries them out again under the same ids (design §6, docs/decis
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Final
 
 from voice.agent_state.v1.agent_pb2 import AgentInput
 
 from mesh.errors import DomainError, Reason
+from mesh.gate import Gate
 from mesh.identifiers import agent_slot
 from mesh.log import LogBatch, RequestLog
 from mesh.rq.nodes import detached
@@ -39,6 +41,8 @@ PERFORMED_S: Final = 0.25
 TRIM_S: Final = 5.0
 RETRY_S: Final = 0.05
 RETRY_LAST_S: Final = 1.0
+HAND_OVER_S: Final = 2.0
+"""How long a slot that leaves waits for its last write, seconds."""
 
 
 def now_us() -> int:
@@ -56,9 +60,11 @@ class AgentStateApp:
         applier: Applier,
         performer: Performer,
         logins: Logins,
+        gate: Gate,
         metrics: Metrics,
     ) -> None:
         self._store = store
+        self._gate = gate
         self._inputs = log
         self._applier = applier
         self._performer = performer
@@ -87,7 +93,7 @@ class AgentStateApp:
         state = SlotState(number, epoch, loaded.agents, loaded.desks, loaded.cursor)
         self._slots[number] = state
         self._writers[number] = detached(self._write(state), f"write slot {number}")
-        self._performer.perform(loaded.pending, epoch, self._owned(state), self._performed(state))
+        self._performer.perform(loaded.pending, epoch, self._may(state), self._performed(state))
         for agent in state.agents.values():
             self.timers.set(number, agent)
         self._reader.add(number, loaded.cursor)
@@ -98,13 +104,13 @@ class AgentStateApp:
         self._reader.remove(int(slot))
         if state is None:
             return
-        for waiters in state.waiters.values():
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_exception(NotOwner("agent", slot))
         writer = self._writers.pop(int(slot))
         if reason is ReleaseReason.HANDED_OVER:
-            await self._save(state)  # behind the write that may be under way
+            # Behind the write that may be under way. What cannot be written in time the heir reads in the log again.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HAND_OVER_S):
+                    await self._save(state)
+        state.gone()
         writer.cancel()
         await asyncio.gather(writer, return_exceptions=True)
 
@@ -115,6 +121,11 @@ class AgentStateApp:
         if state is None:
             raise NotOwner("agent", number)
         return state
+
+    @property
+    def owned(self) -> Collection[int]:
+        """The slots that this node serves."""
+        return self._slots.keys()
 
     def agents(self) -> Iterable[Agent]:
         """Agents of all slots of this node."""
@@ -141,8 +152,9 @@ class AgentStateApp:
         """Asks Config about the logins of a batch, all at once, before the batch is applied."""
         try:
             logins = [entry for entry in batch.inputs if _is_login(entry) and self._is_new(state, entry)]
+            may = self._may(state)
             found = await asyncio.gather(
-                *(self._logins.begin(entry, _session_id(state, entry)) for entry in logins)
+                *(self._logins.begin(entry, _session_id(state, entry), may) for entry in logins)
             )
             if self._slots.get(state.slot) is state:
                 self._apply(state, batch, {e.input_id: v for e, v in zip(logins, found, strict=True)})
@@ -188,7 +200,7 @@ class AgentStateApp:
             raise DomainError(
                 Reason.REASON_AGENT_NOT_LOGGED_IN, f"agent {agent_id} is not logged in", agent_id=agent_id
             )
-        waiter: asyncio.Future[Grant | Deny] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[Grant | Deny] = state.waiter()
         state.waiters[key, ask.request_id].append(waiter)
         self._applier.ask(state, agent, ask, now_us())
         self.timers.set(state.slot, agent)
@@ -200,7 +212,7 @@ class AgentStateApp:
         state = self.slot(tenant, agent_id)
         agent = state.agents.get(f"{tenant}:{agent_id}")
         if agent is not None and self._applier.cancel(state, agent, token):
-            written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            written: asyncio.Future[None] = state.waiter()
             state.unsaved.then.append(lambda: None if written.done() else written.set_result(None))
             state.wake.set()
             await written
@@ -289,10 +301,21 @@ class AgentStateApp:
     def _saved(self, state: SlotState, taken: Unsaved) -> None:
         for follow in taken.then:
             follow()
-        self._performer.perform(taken.effects, state.epoch, self._owned(state), self._performed(state))
+        self._performer.perform(taken.effects, state.epoch, self._may(state), self._performed(state))
 
-    def _owned(self, state: SlotState) -> Callable[[], bool]:
-        return lambda: self._slots.get(state.slot) is state
+    def _may(self, state: SlotState) -> Callable[[], Awaitable[bool]]:
+        """The slot's gate, for what does not follow a write at once: with lease and Redis both gone nothing is known, so
+        nothing leaves until one is back."""
+
+        async def may() -> bool:
+            while self._slots.get(state.slot) is state:
+                try:
+                    return await self._gate.passes(state.slot, state.epoch)
+                except StoreUnavailable:
+                    await asyncio.sleep(RETRY_S)
+            return False
+
+        return may
 
     def _performed(self, state: SlotState) -> Callable[[str], None]:
         def performed(effect_id: str) -> None:
@@ -307,10 +330,7 @@ class AgentStateApp:
         if self._slots.get(state.slot) is state:
             del self._slots[state.slot]
             self._reader.remove(state.slot)
-            for waiters in state.waiters.values():
-                for waiter in waiters:
-                    if not waiter.done():
-                        waiter.set_exception(NotOwner("agent", state.slot))
+        state.gone()
 
 
 def _show(agent: Agent, call_thread_id: str) -> None:

@@ -18,6 +18,7 @@ from voice.tlib.v1.request_pb2 import (
 from mesh.rq.route import agent_stream_key
 from services.agent_state import events
 from services.agent_state.agent import Agent, Desk
+from services.agent_state.configured import NoAnswer
 from services.agent_state.device import Device
 from services.agent_state.effects import (
     Answer,
@@ -33,7 +34,7 @@ from services.agent_state.effects import (
 )
 from services.agent_state.events import Address
 from services.agent_state.logins import Refused
-from services.agent_state.machine import CallStep, LoggedIn, Session
+from services.agent_state.machine import NO_ANSWER, CallStep, LoggedIn, Session
 from services.agent_state.reservation import Ask, Rules
 from services.agent_state.slot_state import SlotState, Waiter
 
@@ -51,6 +52,9 @@ class Configured(Protocol):
 
     def logout_on_unregister(self, tenant: str, agent_id: str, dn: str) -> bool:
         """Option agent-logout-on-unreg."""
+
+    def no_answer_action(self, tenant: str, agent_id: str, dn: str) -> NoAnswer:
+        """Option no-answer-action."""
 
 
 class Applier:
@@ -182,7 +186,18 @@ class Applier:
         shown = _strings(entry.call_event.event.extensions.pairs)
         if call.step is CallStep.BEGAN and held is not None and held.token in shown:
             agent.reservation.cancel(held.token)  # the call that it was for has come
-        return agent.session.call(call, now_us)
+        missed = agent.session.missed(call)
+        return agent.session.call(call, now_us) + (self._missed(agent, entry, now_us) if missed else [])
+
+    def _missed(self, agent: Agent, entry: AgentInput, now_us: int) -> list[Effect]:
+        """A call offered through a queue rang out: what the option says (domain facts §3.3)."""
+        session = agent.session
+        match self._configured.no_answer_action(session.tenant, session.agent_id, session.dn):
+            case NoAnswer.NOT_READY:
+                return session.not_ready_for_missing(now_us)
+            case NoAnswer.LOGOUT:
+                return self._logout(agent, Asked(entry.input_id), now_us, NO_ANSWER)
+        return []
 
     def _device_told(self, agent: Agent, entry: AgentInput, asked: Asked, now_us: int) -> list[Effect]:
         """The DN's owner tells how it stands; out of service may end the login session (option)."""

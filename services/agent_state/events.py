@@ -6,7 +6,7 @@ from typing import Final
 
 from voice.agent_state.v1.agent_pb2 import AgentInput, RequestOutcome
 from voice.error.v1.reason_pb2 import Reason
-from voice.tlib.v1.enums_pb2 import AgentWorkMode
+from voice.tlib.v1.enums_pb2 import AgentWorkMode, CallState
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
 from voice.tlib.v1.event_pb2 import Event
 from voice.tlib.v1.message_type_pb2 import MessageType
@@ -58,6 +58,7 @@ def call_event(envelope: EventEnvelope) -> CallEvent | None:
         event.previous_conn_id,
         business=bool(event.this_queue),
         wrapup_s=_wrap_up_time(event.extensions),
+        no_answer=event.call_state == CallState.CALL_STATE_NO_ANSWER,
         origin=envelope,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import grpc
@@ -35,8 +36,13 @@ class Logins:
         self._stub = DeviceServiceStub(channel)
         self._timeout_s = timeout_s
 
-    async def begin(self, entry: AgentInput, session_id: str) -> LoggedIn | Refused:
-        """Checks the password and records the login. The same again, after a crash in between, is no conflict."""
+    async def begin(
+        self, entry: AgentInput, session_id: str, may: Callable[[], Awaitable[bool]]
+    ) -> LoggedIn | Refused:
+        """Checks the password and records the login. The same again, after a crash in between, is no conflict.
+
+        `may`: asked before the login is recorded: an owner that was paused must not record one that its heir has ended.
+        """
         request = entry.request.agent_login
         login = Login(
             tenant=entry.tenant,
@@ -55,6 +61,8 @@ class Logins:
                     ),
                     timeout=self._timeout_s,
                 )
+                if not await may():
+                    return Refused("REASON_NOT_OWNER", "the agent has another owner")
                 put = await self._stub.PutLogin(
                     PutLoginRequest(tenant=entry.tenant, login=login), timeout=self._timeout_s
                 )

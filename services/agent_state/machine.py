@@ -27,6 +27,8 @@ from services.agent_state.effects import (
 UNTIMED: Final = 1_000_000
 """After-call work of so many seconds ends only when the agent says so."""
 NOT_LOGGED_IN: Final = "REASON_AGENT_NOT_LOGGED_IN"
+NO_ANSWER: Final = "timer:no-answer"
+"""Cause of what follows from a call that the agent did not answer."""
 
 
 class Phase(IntEnum):
@@ -138,6 +140,8 @@ class CallEvent:
     """The call came through a queue or route point."""
     wrapup_s: int = -1
     """After-call work that the call asks for; -1: what the login has."""
+    no_answer: bool = False
+    """The call has ended because nobody answered in time."""
     origin: object = None
     """The event itself, to be copied into the agent's stream."""
 
@@ -271,6 +275,20 @@ class Session:
             effects += handle(self, event, now_us)
         self.last_seq += 1
         return [*effects, Copy(self.last_seq, event.origin)]
+
+    def missed(self, event: CallEvent) -> bool:
+        """Whether the event ends a call that was offered to the agent through a queue and not answered (RONA)."""
+        call = self.calls.get(event.conn_id)
+        ended = event.step is CallStep.ENDED and event.no_answer
+        return ended and call is not None and call.business and not call.established
+
+    def not_ready_for_missing(self, now_us: int) -> list[Effect]:
+        """After a missed call the agent is no longer offered any (domain facts §2.10)."""
+        if not self.logged_in:
+            return []
+        self._go(Step.NOT_READY, now_us)
+        self.work_mode, self.reasons, self.wrapup_until_us = WorkMode.UNKNOWN, b"", 0
+        return [self._publish_mode(EventKind.AGENT_NOT_READY, NO_ANSWER, None)]
 
     def device(self, in_service: bool, dnd: bool) -> None:
         """The state of the agent's DN; its own stream tells the events."""

@@ -25,6 +25,8 @@ AFTER_S: Final = 1.0
 """How long the answer to a logout waits for Config at most, seconds."""
 
 Done = Callable[[str], None]
+May = Callable[[], Awaitable[bool]]
+"""Whether effects of the slot may still leave: they are begun behind the write that holds them, and pass this later on."""
 
 
 class Performer:
@@ -40,17 +42,15 @@ class Performer:
         self._performed = metrics.counter("effects_total", "Effects carried out", ["kind"])
         metrics.queue("effects", lambda: len(self._running), "Effects under way")
 
-    def perform(
-        self, effects: Sequence[AgentEffect], epoch: int, owned: Callable[[], bool], done: Done
-    ) -> None:
-        """Begins effects; `done(id)` when one has been carried out. They are tried again while the slot is `owned`."""
+    def perform(self, effects: Sequence[AgentEffect], epoch: int, may: May, done: Done) -> None:
+        """Begins effects; `done(id)` when one has been carried out. They are tried again while they `may`."""
         ending: dict[str, asyncio.Task[None]] = {}
         for effect in effects:
             kind = effect.WhichOneof("effect") or ""
             agent = effect.answer.outcome.event.agent_id if kind == "answer" else ""
             after = ending.get(agent)
             first = None if after else self._begin(effect, kind, epoch)
-            work = self._finish(effect, kind, first, epoch, owned, done, after)
+            work = self._finish(effect, kind, first, epoch, may, done, after)
             task = detached(work, f"{kind} {effect.id}")
             if kind == "end_login":  # whoever is told that the agent has logged out finds it so in Config
                 ending[effect.end_login.agent_id] = task
@@ -85,12 +85,14 @@ class Performer:
         kind: str,
         attempt: Awaitable[object] | None,
         epoch: int,
-        owned: Callable[[], bool],
+        may: May,
         done: Done,
         after: asyncio.Task[None] | None,
     ) -> None:
         if after is not None:
             await asyncio.wait({after}, timeout=AFTER_S)
+            if not await may():
+                return
             attempt = self._begin(effect, kind, epoch)
         pause = RETRY_S
         while True:
@@ -106,7 +108,7 @@ class Performer:
                 self._log.warning("effect failed", effect=effect.id, kind=kind, error=repr(error))
             await asyncio.sleep(pause)
             pause = min(pause * 2, RETRY_LAST_S)
-            if not owned():
+            if not await may():
                 return
             attempt = self._begin(effect, kind, epoch)
         self._performed.labels(kind).inc()

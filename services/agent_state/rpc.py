@@ -47,7 +47,8 @@ class AgentStateRpc(AgentStateServiceServicer):
             for agent in self._app.agents()
             if agent.session.tenant == request.tenant and agent.session.logged_in
         ]
-        return pb.ListAgentsResponse(agents=sorted(found, key=lambda agent: agent.agent_id))
+        found.sort(key=lambda agent: agent.agent_id)
+        return pb.ListAgentsResponse(agents=found, slots=sorted(self._app.owned))
 
     async def ReserveAgent(self, request: pb.ReserveAgentRequest, context: Any) -> pb.ReserveAgentResponse:
         check = _checked(request.tenant, request.agent_id)

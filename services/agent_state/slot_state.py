@@ -6,9 +6,11 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from voice.record.v1.agent_pb2 import AgentEffect
 
+from mesh.slots import NotOwner
 from services.agent_state.agent import Agent, Desk
 from services.agent_state.effects import Deny, Grant
 
@@ -56,6 +58,21 @@ class SlotState:
     saving: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held during a write."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    calls: set[asyncio.Future[Any]] = field(default_factory=set)
+    """Every call that waits for something of this slot to be decided or written."""
+
+    def waiter(self) -> asyncio.Future[Any]:
+        """A future for a call; it fails with NotOwner when the slot goes."""
+        made: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.calls.add(made)
+        made.add_done_callback(self.calls.discard)
+        return made
+
+    def gone(self) -> None:
+        """The slot is not ours any more: who waits asks the heir."""
+        for call in list(self.calls):
+            if not call.done():
+                call.set_exception(NotOwner("agent", self.slot))
 
     def effect_id(self) -> str:
         """The id of the next effect: the epoch first, so that those of an heir sort behind."""

@@ -31,6 +31,7 @@ class AgentView:
     in_service: bool = True
     reserved_until_us: int = 0
     reserved_by: str = ""
+    """Id of the ask that a router of this tenant was granted, "<request>:<attempt>"; empty for any other reservation."""
 
     def why_not(self, now_us: int) -> str:
         """Why the agent cannot take a call now; empty when it can."""

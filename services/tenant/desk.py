@@ -1,7 +1,8 @@
 """The router of one tenant at work: feeds it what happens, does what it decides.
 
 Nothing is stored. A request stays in the tenant's queue until its answer is in the answer queue, so an heir finds every
-waiting request there with its age and priority; agents are known from Agent State and from the event streams.
+waiting request there with its age and priority; agents are known from Agent State and from the event streams. What
+leaves (asks, answers, acknowledgements) passes the tenant's gate: nothing of a node that has lost the tenant.
 """
 
 from __future__ import annotations
@@ -11,70 +12,38 @@ import time
 from collections import defaultdict
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
-from structlog.typing import FilteringBoundLogger
-from voice.agent_state.v1.agent_state_service_pb2 import (
-    CancelReservationRequest,
-    ListAgentsRequest,
-    ReserveAgentRequest,
-    ReserveAgentResponse,
-)
+from voice.agent_state.v1.agent_state_service_pb2 import ListAgentsRequest
 from voice.redis_queue.v1.queue_service_pb2 import QueueEntry
-from voice.tenant.v1.routing_pb2 import RouteRequest
+from voice.tenant.v1.routing_pb2 import RouteAnswer, RouteRequest
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
 
-from mesh.discovery import Directory, OwnerClient, OwnerUnknown, to_node
+from mesh.discovery import to_node
 from mesh.identifiers import agent_slot, conn_id_text
-from mesh.rq import AGENT, THREAD, Rq, SlotReader
+from mesh.rq import AGENT, THREAD, SlotReader
 from mesh.telemetry import ladder
 from services.tenant import facts
 from services.tenant.agents import Change
-from services.tenant.machine import (
-    AgentChanged,
-    AgentSeen,
-    Cancel,
-    Denied,
-    Effect,
-    Found,
-    GiveBack,
-    Granted,
-    Input,
-    NotFound,
-    Reserve,
-    Router,
-    Submit,
-    Tick,
-    Update,
-)
+from services.tenant.answering import Answering
+from services.tenant.asking import Asking
+from services.tenant.effects import Effect, Found, GiveBack, NotFound, Reserve
+from services.tenant.inputs import AgentChanged, AgentSeen, Cancel, Input, Rebuilt, Submit, Tick, Update
+from services.tenant.machine import Router
+from services.tenant.mates import Deskmates, May
 from services.tenant.targets import TargetError
 
-if TYPE_CHECKING:
-    from voice.agent_state.v1.agent_state_service_pb2_grpc import AgentStateServiceAsyncStub
-
 SLOTS = 256
-RESERVE_TIMEOUT_S = 2.0
 OWNERS_TIMEOUT_S = 30.0
-"""How long to wait for every agent slot to have an owner before starting over, seconds."""
-RESERVATION_MS = 10_000
-"""How long an agent is kept for a call on its way, milliseconds."""
+"""How long to wait for the agents of every agent slot before starting over, seconds."""
+LIST_TIMEOUT_S = 2.0
+RETRY_S = 0.05
 
 
 def now_us() -> int:
     """UTC microseconds."""
     return time.time_ns() // 1000
-
-
-@dataclass
-class Deskmates:
-    """What every desk of the process shares."""
-
-    rq: Rq
-    agents: Directory
-    """Nodes and slots of Agent State."""
-    stub: AgentStateServiceAsyncStub
-    log: FilteringBoundLogger
 
 
 @dataclass
@@ -88,17 +57,19 @@ class _Entry:
 class Desk:
     """One tenant."""
 
-    def __init__(self, tenant: str, router: Router, mates: Deskmates) -> None:
+    def __init__(self, tenant: str, router: Router, mates: Deskmates, may: May) -> None:
         self.tenant = tenant
         self.router = router
         self._mates = mates
-        self._owners = OwnerClient(mates.agents)
+        self._queue = f"route_requests:{tenant}"
+        self._asking = Asking(tenant, mates, may)
+        self._answering = Answering(self._queue, mates, may)
         self._entries: dict[str, _Entry] = {}
         self._seen_seq: dict[str, int] = defaultdict(int)
         self._on_dn: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._wake = asyncio.Event()
-        self._queue = f"route_requests:{tenant}"
 
     async def run(self) -> None:
         """Serves the tenant until cancelled. Whatever fails ends it; the supervisor starts it again from scratch."""
@@ -117,7 +88,9 @@ class Desk:
                 group.create_task(self._read_events(call_events))
                 group.create_task(self._read_requests())
                 group.create_task(self._tick())
+                group.create_task(self._watch_tasks())
         finally:
+            self._failed.cancel()
             for task in self._tasks:
                 task.cancel()
             await agent_events.close()
@@ -150,17 +123,35 @@ class Desk:
         return held
 
     async def _meet_agents(self) -> None:
-        """Reads every logged-in agent of the tenant from the owners of all agent slots."""
-        directory = self._mates.agents
-        for slot in range(SLOTS):
-            await directory.wait_owner(slot, OWNERS_TIMEOUT_S)
-        for node in directory.nodes():
-            request = ListAgentsRequest(tenant=self.tenant)
-            answer = await self._mates.stub.ListAgents(request, timeout=5, metadata=to_node(node))
-            for agent in answer.agents:
+        """Reads every logged-in agent of the tenant from the owners of all agent slots, whose answers say which slots
+        they are of: a slot that moves meanwhile is asked for at its next owner."""
+        missing = set(range(SLOTS))
+        async with asyncio.timeout(OWNERS_TIMEOUT_S):
+            while True:
+                owners = {owner.incarnation for s in missing if (owner := self._mates.agents.owner(s))}
+                for incarnation in sorted(owners):
+                    missing -= await self._meet_agents_of(incarnation, missing)
+                if not missing:
+                    return
+                await asyncio.sleep(RETRY_S)
+
+    async def _meet_agents_of(self, incarnation: str, missing: set[int]) -> set[int]:
+        """Takes the agents of those slots that are missing; gives the slots that the node has told of."""
+        request = ListAgentsRequest(tenant=self.tenant)
+        try:
+            answer = await self._mates.stub.ListAgents(
+                request, timeout=LIST_TIMEOUT_S, metadata=to_node(incarnation)
+            )
+        except grpc.aio.AioRpcError as error:
+            self._mates.log.info("agents not told yet", node=incarnation, why=str(error)[:200])
+            return set()
+        told = set(answer.slots)
+        for agent in answer.agents:
+            if agent_slot(self.tenant, f"agent:{agent.agent_id}") in missing & told:
                 self._seen_seq[f"{self.tenant}:{agent.agent_id}"] = agent.last_seq
                 self._on_dn[agent.dn] = agent.agent_id
                 self.handle(AgentSeen(facts.agent_view(agent)))
+        return told
 
     async def _read_events(self, reader: SlotReader) -> None:
         async for batch in reader:
@@ -172,14 +163,13 @@ class Desk:
     def _take_event(self, envelope: EventEnvelope) -> None:
         if envelope.WhichOneof("body") != "event":
             return
-        event = envelope.event
         if envelope.stream_key == envelope.call_thread_id:
-            change = facts.call_change(event, self._agent_on)
+            change = facts.call_change(envelope.event, self._agent_on)
         elif envelope.seq <= self._seen_seq[envelope.stream_key]:
             return
         else:
             self._seen_seq[envelope.stream_key] = envelope.seq
-            change = facts.agent_change(event, self._agent_on)
+            change = facts.agent_change(envelope, self._agent_on)
         if change is not None:
             self._remember_dn(change)
             self.handle(AgentChanged(change))
@@ -199,6 +189,9 @@ class Desk:
         async for entries in self._mates.rq.read_queue(self._queue):
             for entry in entries:
                 self._take_request(entry)
+            if not entries and self.router.rebuilding:
+                self._mates.log.info("queue rebuilt", tenant=self.tenant, waiting=len(self._entries))
+                self.handle(Rebuilt())
 
     def _take_request(self, entry: QueueEntry) -> None:
         message = RouteRequest.FromString(entry.payload)
@@ -214,7 +207,7 @@ class Desk:
                 self.handle(Cancel(message.request_id))
             case _:
                 # Answered already, or nothing this version knows: there is nothing left to wait for.
-                self._mates.rq.acknowledge(self._queue, entry.id)
+                self._spawn(self._answering.acknowledge(entry.id))
 
     def _submit(self, message: RouteRequest, entry: QueueEntry) -> None:
         held = self._entries.setdefault(message.request_id, _Entry(message))
@@ -245,49 +238,30 @@ class Desk:
             case Reserve():
                 self._spawn(self._reserve(effect))
             case GiveBack(agent_id, token):
-                self._spawn(self._give_back(agent_id, token))
+                self._spawn(self._asking.give_back(agent_id, token))
             case Found() | NotFound():
                 self._answer(effect)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(self._guarded(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _reserve(self, ask: Reserve) -> None:
-        request = ReserveAgentRequest(
-            tenant=self.tenant,
-            agent_id=ask.agent_id,
-            request_id=f"{ask.request_id}:{ask.attempt}",
-            client="tenant",
-            duration_ms=RESERVATION_MS,
-            priority=ask.priority,
-            only_if_ready=True,
-        )
-        slot = agent_slot(self.tenant, f"agent:{ask.agent_id}")
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        """Nothing may be forgotten because a task of it failed: the desk begins again from what is stored."""
         try:
-            answer: ReserveAgentResponse = await self._owners.call(
-                self._mates.stub.ReserveAgent, request, slot, RESERVE_TIMEOUT_S
-            )
-        except (grpc.aio.AioRpcError, OwnerUnknown) as error:
-            self._mates.log.info(
-                "reservation denied", agent=ask.agent_id, request=ask.request_id, why=str(error)[:200]
-            )
-            self.handle(Denied(ask.request_id, ask.agent_id))
-            return
-        self.handle(
-            Granted(ask.request_id, ask.agent_id, answer.reservation.token, answer.reservation.until_us)
-        )
+            await work
+        except Exception as error:  # noqa: BLE001 - handed on to whoever runs the desk
+            if not self._failed.done():
+                self._failed.set_exception(error)
 
-    async def _give_back(self, agent_id: str, token: str) -> None:
-        request = CancelReservationRequest(tenant=self.tenant, agent_id=agent_id, token=token)
-        slot = agent_slot(self.tenant, f"agent:{agent_id}")
-        try:
-            await self._owners.call(self._mates.stub.CancelReservation, request, slot, RESERVE_TIMEOUT_S)
-        except (grpc.aio.AioRpcError, OwnerUnknown) as error:
-            self._mates.log.info(
-                "reservation not given back, it will expire", agent=agent_id, why=str(error)[:200]
-            )
+    async def _watch_tasks(self) -> None:
+        await self._failed
+
+    async def _reserve(self, ask: Reserve) -> None:
+        outcome = await self._asking.reserve(ask)
+        if outcome is not None:
+            self.handle(outcome)
 
     def _answer(self, answer: Found | NotFound) -> None:
         entry = self._entries.pop(answer.request_id, None)
@@ -301,9 +275,10 @@ class Desk:
             call_thread_id=message.call_thread_id,
             conn=conn_id_text(entry.message.conn_id),
         )
-        self._spawn(self._deliver(entry, message.SerializeToString()))
+        self._spawn(self._deliver(entry, answer, message))
 
-    async def _deliver(self, entry: _Entry, payload: bytes) -> None:
+    async def _deliver(self, entry: _Entry, answer: Found | NotFound, message: RouteAnswer) -> None:
         """The request leaves the queue only when its answer is in the other."""
-        await self._mates.rq.enqueue(entry.message.answer_queue, entry.message.request_id, payload)
-        await self._mates.rq.acknowledge(self._queue, *entry.entry_ids)
+        taken = await self._answering.answer(entry.message.answer_queue, message, entry.entry_ids)
+        if not taken and isinstance(answer, Found):
+            await self._asking.give_back(answer.agent.agent_id, answer.token)

@@ -9,13 +9,20 @@ from voice.agent_state.v1.agent_pb2 import Agent, AgentPhase
 from voice.error.v1.reason_pb2 import Reason
 from voice.tenant.v1.routing_pb2 import RouteAnswer, RouteRequest, TargetType
 from voice.tenant.v1.routing_pb2 import Target as TargetMessage
+from voice.tlib.v1.envelope_pb2 import EventEnvelope
 from voice.tlib.v1.event_pb2 import Event
 from voice.tlib.v1.message_type_pb2 import MessageType
 from voice.type.v1.kv_pb2 import KvList, KvPair
 
 from services.tenant.agents import AgentView, Change, Presence
-from services.tenant.machine import Found, NotFound, Request
+from services.tenant.effects import Found, NotFound
+from services.tenant.inputs import Request
 from services.tenant.targets import Target, TargetError, TargetKind, from_designation
+
+CLIENT = "tenant"
+"""Name under which routers of tenants reserve."""
+COPY = "call:"
+"""Beginning of the cause of a call event's copy in an agent's stream (docs/decisions/0053)."""
 
 _READY = frozenset({AgentPhase.AGENT_PHASE_READY, AgentPhase.AGENT_PHASE_BUSY_READY})
 _ABSENT = frozenset({AgentPhase.AGENT_PHASE_UNSPECIFIED, AgentPhase.AGENT_PHASE_NULL})
@@ -47,7 +54,14 @@ _JOINED = frozenset(
         MessageType.MESSAGE_TYPE_EVENT_ESTABLISHED,
     }
 )
-_LEFT = frozenset({MessageType.MESSAGE_TYPE_EVENT_RELEASED, MessageType.MESSAGE_TYPE_EVENT_ABANDONED})
+_LEFT = frozenset(
+    {
+        MessageType.MESSAGE_TYPE_EVENT_RELEASED,
+        MessageType.MESSAGE_TYPE_EVENT_ABANDONED,
+        MessageType.MESSAGE_TYPE_EVENT_DIVERTED,
+    }
+)
+_MOVED = MessageType.MESSAGE_TYPE_EVENT_PARTY_CHANGED
 
 
 def agent_view(agent: Agent) -> AgentView:
@@ -65,11 +79,16 @@ def agent_view(agent: Agent) -> AgentView:
         dnd=agent.dnd,
         in_service=agent.in_service,
         reserved_until_us=agent.reservation.until_us,
+        reserved_by=agent.reservation.request_id if agent.reservation.client == CLIENT else "",
     )
 
 
-def agent_change(event: Event, on_dn: Callable[[str], str]) -> Change | None:
-    """What an agent or device event says; `on_dn` gives the agent on a DN, "" for nobody. None when it says nothing."""
+def agent_change(envelope: EventEnvelope, on_dn: Callable[[str], str]) -> Change | None:
+    """What an event of an agent's or a DN's stream says; `on_dn` gives the agent on a DN, "" for nobody. None when it says
+    nothing."""
+    event = envelope.event
+    if envelope.cause.startswith(COPY):
+        return _left_by_copy(event)
     agent_id = event.agent_id or on_dn(event.this_dn)
     if not agent_id:
         return None
@@ -87,14 +106,24 @@ def agent_change(event: Event, on_dn: Callable[[str], str]) -> Change | None:
 
 def call_change(event: Event, on_dn: Callable[[str], str]) -> Change | None:
     """What a call event says about the agent on ThisDN."""
-    if event.event_type not in _JOINED and event.event_type not in _LEFT:
-        return None
     agent_id = event.agent_id or on_dn(event.this_dn)
     if not agent_id:
         return None
     if event.event_type in _JOINED:
         return Change(agent_id, call_joined=event.conn_id)
-    return Change(agent_id, call_left=event.conn_id)
+    if event.event_type in _LEFT:
+        return Change(agent_id, call_left=event.conn_id)
+    if event.event_type == _MOVED and event.previous_conn_id not in (0, event.conn_id):
+        return Change(agent_id, call_joined=event.conn_id, call_left=event.previous_conn_id)
+    return None
+
+
+def _left_by_copy(event: Event) -> Change | None:
+    """What the copy of a call event in the agent's own stream says: an agent whose snapshot still had a call that was over
+    by then hears of the end here alone. Beginnings are taken from the calls' streams, which are ahead of this one."""
+    if not event.agent_id or event.event_type not in _LEFT:
+        return None
+    return Change(event.agent_id, call_left=event.conn_id)
 
 
 def request_of(message: RouteRequest, received_us: int) -> Request:

@@ -5,6 +5,10 @@ then by age, older first. For each in turn the longest-ready available agent who
 asked of Agent State (`Reserve`); while that is under way neither the request nor the agent takes part. `Granted` answers
 the request; `Denied` puts it back at its place and rests the agent for a moment, since Agent State knows better.
 Every request id gets exactly one answer; a repeat of an answered id repeats the answer.
+
+A router that takes a tenant over serves nobody until it has been told all that waits (`Rebuilt`): else the oldest entry
+of the queue would be served before one of higher priority further on. An agent whom the router before it has reserved
+for a request is asked for again under the same id, which gives the same reservation.
 """
 
 from __future__ import annotations
@@ -12,8 +16,43 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 
-from services.tenant.agents import AgentView, Change, Roster
+from services.tenant.agents import AgentView, Roster
+from services.tenant.effects import Answer, Effect, Found, GiveBack, NotFound, Reserve
+from services.tenant.inputs import (
+    AgentChanged,
+    AgentSeen,
+    Cancel,
+    Denied,
+    Granted,
+    Input,
+    Rebuilt,
+    Request,
+    Submit,
+    Tick,
+    Update,
+)
 from services.tenant.targets import Matcher, Target, TargetError
+
+__all__ = [
+    "AgentChanged",
+    "AgentSeen",
+    "Answer",
+    "Cancel",
+    "Denied",
+    "Effect",
+    "Found",
+    "GiveBack",
+    "Granted",
+    "Input",
+    "NotFound",
+    "Rebuilt",
+    "Request",
+    "Reserve",
+    "Router",
+    "Submit",
+    "Tick",
+    "Update",
+]
 
 REST_US = (20_000, 50_000, 100_000, 250_000, 1_000_000)
 """How long an agent rests after one, two … denials in a row, microseconds."""
@@ -21,125 +60,6 @@ RESERVE_US = 3_000_000
 """After this long without a word a reservation attempt counts as denied, microseconds."""
 REMEMBERED = 10_000
 """Answers kept for repeats."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A request for a target. Times are UTC microseconds."""
-
-    request_id: str
-    targets: tuple[Target, ...]
-    priority: int
-    age_us: int
-    """Since when the call waits; what decides among equal priorities."""
-    submitted_us: int
-    """When the request was made; what target and request timeouts count from."""
-    timeout_ms: int = 0
-    excluded: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Submit:
-    """A request came."""
-
-    request: Request
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """A waiting request gets another priority."""
-
-    request_id: str
-    priority: int
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """A request is not wanted any more."""
-
-    request_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class AgentChanged:
-    """An event said something about an agent."""
-
-    change: Change
-
-
-@dataclass(frozen=True, slots=True)
-class AgentSeen:
-    """A snapshot of an agent."""
-
-    agent: AgentView
-
-
-@dataclass(frozen=True, slots=True)
-class Granted:
-    """Agent State reserved the agent for the request."""
-
-    request_id: str
-    agent_id: str
-    token: str
-    until_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class Denied:
-    """Agent State did not, or did not answer."""
-
-    request_id: str
-    agent_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time passed, or the configuration changed."""
-
-
-Input = Submit | Update | Cancel | AgentChanged | AgentSeen | Granted | Denied | Tick
-
-
-@dataclass(frozen=True, slots=True)
-class Reserve:
-    """Ask Agent State for the agent. `attempt` makes the id of the ask: a new attempt is a new ask."""
-
-    request_id: str
-    agent_id: str
-    priority: int
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class GiveBack:
-    """Give a reservation back that nobody needs any more."""
-
-    agent_id: str
-    token: str
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Answer: this agent, reserved until then."""
-
-    request_id: str
-    agent: AgentView
-    target: Target
-    token: str
-    until_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class NotFound:
-    """Answer: nobody in time, or a request that cannot be met; `invalid` says what is wrong with it."""
-
-    request_id: str
-    invalid: str = ""
-    cancelled: bool = False
-
-
-Answer = Found | NotFound
-Effect = Reserve | GiveBack | Found | NotFound
 
 
 @dataclass
@@ -150,6 +70,8 @@ class _Waiting:
     target: Target | None = None
     asked_us: int = 0
     attempt: int = 0
+    unsettled: dict[str, int] = field(default_factory=dict)
+    """Agent -> attempt that has no answer, or whose answer never came."""
 
 
 @dataclass
@@ -164,6 +86,10 @@ class Router:
 
     matcher: Matcher
     roster: Roster = field(default_factory=Roster)
+    rebuilding: bool = False
+    """True until `Rebuilt`: nobody is served."""
+    _kept: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Request -> agent and attempt: reserved by the router before this one."""
     _waiting: dict[str, _Waiting] = field(default_factory=dict)
     _asked: dict[str, str] = field(default_factory=dict)
     _rests: dict[str, _Rest] = field(default_factory=dict)
@@ -186,15 +112,19 @@ class Router:
                 self.roster.change(change, now_us)
                 self._rests.pop(change.agent_id, None)
             case AgentSeen(agent):
-                self.roster.put(agent)
+                self._seen(agent)
+            case Rebuilt():
+                self.rebuilding = False
+                self._kept = {r: kept for r, kept in self._kept.items() if r in self._waiting}
             case Granted():
                 effects += self._granted(item)
-            case Denied(request_id, agent_id):
-                self._denied(request_id, agent_id, now_us)
+            case Denied():
+                self._denied(item, now_us)
             case Tick():
                 pass
-        effects += self._expire(now_us)
-        effects += self._serve(now_us)
+        if not self.rebuilding:
+            effects += self._expire(now_us)
+            effects += self._serve(now_us)
         return effects
 
     def next_us(self) -> int | None:
@@ -202,6 +132,8 @@ class Router:
         input: a clock that rings early must not let it be forgotten."""
         since = self._handled_us
         due: list[int] = []
+        if self.rebuilding:
+            return None
         for waiting in self._waiting.values():
             request = waiting.request
             if waiting.agent_id:
@@ -249,7 +181,9 @@ class Router:
 
     def _granted(self, grant: Granted) -> list[Effect]:
         if self._asked.get(grant.agent_id) != grant.request_id:
-            return [GiveBack(grant.agent_id, grant.token)]
+            given = self._answers.get(grant.request_id)
+            used = isinstance(given, Found) and given.token == grant.token  # the same ask, answered twice
+            return [] if used else [GiveBack(grant.agent_id, grant.token)]
         waiting = self._waiting[grant.request_id]
         target = waiting.target
         assert target is not None
@@ -259,12 +193,21 @@ class Router:
         self.roster.put(replace(agent, reserved_until_us=grant.until_us))
         return [self._answer(Found(grant.request_id, agent, target, grant.token, grant.until_us))]
 
-    def _denied(self, request_id: str, agent_id: str, now_us: int) -> None:
-        if self._asked.get(agent_id) != request_id:
+    def _seen(self, agent: AgentView) -> None:
+        self.roster.put(agent)
+        request_id, _, attempt = agent.reserved_by.rpartition(":")
+        if request_id and attempt.isdecimal():
+            self._kept[request_id] = (agent.agent_id, int(attempt))
+
+    def _denied(self, denial: Denied, now_us: int) -> None:
+        if self._asked.get(denial.agent_id) != denial.request_id:
             return
-        del self._asked[agent_id]
-        self._waiting[request_id].agent_id = ""
-        rest = self._rests.setdefault(agent_id, _Rest())
+        del self._asked[denial.agent_id]
+        waiting = self._waiting[denial.request_id]
+        waiting.agent_id = ""
+        if not denial.unknown:
+            waiting.unsettled.pop(denial.agent_id, None)
+        rest = self._rests.setdefault(denial.agent_id, _Rest())
         rest.until_us = now_us + REST_US[min(rest.denials, len(REST_US) - 1)]
         rest.denials += 1
 
@@ -284,7 +227,7 @@ class Router:
         for request_id, waiting in list(self._waiting.items()):
             request = waiting.request
             if waiting.agent_id and waiting.asked_us + RESERVE_US <= now_us:
-                self._denied(request_id, waiting.agent_id, now_us)
+                self._denied(Denied(request_id, waiting.agent_id, unknown=True), now_us)
             over = request.timeout_ms and request.submitted_us + request.timeout_ms * 1000 <= now_us
             if over and not waiting.agent_id:
                 self._withdraw(request_id)
@@ -292,10 +235,10 @@ class Router:
         return effects
 
     def _serve(self, now_us: int) -> list[Effect]:
+        effects = self._serve_kept(now_us)
         if len(self._waiting) == len(self._asked):
-            return []
+            return effects
         free = [agent for agent in self.roster.available(now_us) if self._may_ask(agent.agent_id, now_us)]
-        effects: list[Effect] = []
         for waiting in sorted(self._waiting.values(), key=lambda w: _order(w.request)):
             if not free:
                 break
@@ -306,12 +249,29 @@ class Router:
                 continue
             agent, target = choice
             free.remove(agent)
-            waiting.agent_id, waiting.target, waiting.asked_us = agent.agent_id, target, now_us
-            waiting.attempt += 1
-            self._asked[agent.agent_id] = waiting.request.request_id
-            request = waiting.request
-            effects.append(Reserve(request.request_id, agent.agent_id, request.priority, waiting.attempt))
+            attempt = waiting.unsettled.get(agent.agent_id, waiting.attempt + 1)
+            effects.append(self._ask(waiting, agent.agent_id, target, attempt, now_us))
         return effects
+
+    def _serve_kept(self, now_us: int) -> list[Effect]:
+        """Asks again for agents whom the router before this one had reserved for requests that still wait."""
+        effects: list[Effect] = []
+        for request_id in [request_id for request_id in self._kept if request_id in self._waiting]:
+            agent_id, attempt = self._kept.pop(request_id)
+            waiting, agent = self._waiting[request_id], self.roster.agents[agent_id]
+            held = agent.reserved_until_us > now_us and agent_id not in self._asked and not waiting.agent_id
+            target = self._target(waiting.request, agent, now_us) if held else None
+            if target is not None:
+                effects.append(self._ask(waiting, agent_id, target, attempt, now_us))
+        return effects
+
+    def _ask(self, waiting: _Waiting, agent_id: str, target: Target, attempt: int, now_us: int) -> Reserve:
+        request = waiting.request
+        waiting.agent_id, waiting.target, waiting.asked_us = agent_id, target, now_us
+        waiting.attempt = max(waiting.attempt, attempt)
+        waiting.unsettled[agent_id] = attempt
+        self._asked[agent_id] = request.request_id
+        return Reserve(request.request_id, agent_id, request.priority, attempt)
 
     def _may_ask(self, agent_id: str, now_us: int) -> bool:
         rest = self._rests.get(agent_id)
@@ -321,15 +281,24 @@ class Router:
         self, request: Request, free: list[AgentView], now_us: int
     ) -> tuple[AgentView, Target] | None:
         """The longest-ready agent of the first active target that has one. `free` is in order of readiness."""
-        for target in request.targets:
-            if request.submitted_us + target.after_ms * 1000 > now_us:
-                continue
+        for target in _active(request, now_us):
             for agent in free:
-                if agent.agent_id not in request.excluded and self.matcher.matches(
-                    target, agent.agent_id, agent.dn
-                ):
+                if self._matches(request, target, agent):
                     return agent, target
         return None
+
+    def _target(self, request: Request, agent: AgentView, now_us: int) -> Target | None:
+        """The first active target that the agent matches."""
+        return next((t for t in _active(request, now_us) if self._matches(request, t, agent)), None)
+
+    def _matches(self, request: Request, target: Target, agent: AgentView) -> bool:
+        return agent.agent_id not in request.excluded and self.matcher.matches(
+            target, agent.agent_id, agent.dn
+        )
+
+
+def _active(request: Request, now_us: int) -> list[Target]:
+    return [t for t in request.targets if request.submitted_us + t.after_ms * 1000 <= now_us]
 
 
 def _order(request: Request) -> tuple[int, int, str]:

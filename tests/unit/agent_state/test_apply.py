@@ -12,6 +12,7 @@ from voice.tlib.v1.request_pb2 import Request
 from voice.type.v1.kv_pb2 import KvList, KvPair
 
 from services.agent_state.apply import Applier, Verdict
+from services.agent_state.configured import NoAnswer
 from services.agent_state.events import Address
 from services.agent_state.logins import Refused
 from services.agent_state.machine import LoggedIn, Phase
@@ -26,12 +27,16 @@ LOGIN = LoggedIn("1001", place="P1", user_name="ann", session_id="s1")
 class Configured:
     def __init__(self) -> None:
         self.logout = False
+        self.no_answer = NoAnswer.NONE
 
     def registered(self, tenant: str, dn: str, now_us: int) -> bool:
         return True
 
     def logout_on_unregister(self, tenant: str, agent_id: str, dn: str) -> bool:
         return self.logout
+
+    def no_answer_action(self, tenant: str, agent_id: str, dn: str) -> NoAnswer:
+        return self.no_answer
 
 
 class Slot:
@@ -183,3 +188,53 @@ def test_a_failed_write_goes_along_with_the_next() -> None:
     assert slot.state.unsaved.effects == taken.effects
     assert slot.state.unsaved.performed == ["later"]
     assert slot.state.unsaved.urgent
+
+
+NO_ANSWER = 7
+
+
+def rung(slot: Slot, *, answered: bool = False, queue: str = "8000", state: int = NO_ANSWER) -> list[int]:
+    """A call rings the agent and ends; gives the numbers of the events that follow from the end."""
+    story = Story(1)
+    story.tell("RINGING", "1001", agent_id="A1", this_queue=queue)
+    if answered:
+        story.tell("ESTABLISHED", "1001", agent_id="A1", this_queue=queue)
+    story.tell("RELEASED", "1001", agent_id="A1", this_queue=queue, call_state=state)
+    for envelope in story.envelopes:
+        effects = slot.put(A, ident=envelope.event_id, call_event=envelope)
+    return [e.publish.event.event_type for e in effects if e.WhichOneof("effect") == "publish"]
+
+
+def test_a_missed_call_makes_not_ready_or_logs_out_as_configured() -> None:
+    released, not_ready, logout = 65, 76, 74
+    for action, told, phase in (
+        (NoAnswer.NONE, [released], Phase.READY),
+        (NoAnswer.NOT_READY, [released, not_ready], Phase.NOT_READY),
+        (NoAnswer.LOGOUT, [released, logout], Phase.NULL),
+    ):
+        slot = Slot()
+        slot.ready()
+        slot.configured.no_answer = action
+        assert rung(slot) == told, action
+        assert slot.state.agents["t1:A1"].session.phase is phase, action
+
+
+def test_only_a_call_that_was_offered_and_rang_out_counts_as_missed() -> None:
+    for kwargs in ({"answered": True}, {"queue": ""}, {"state": 0}):
+        slot = Slot()
+        slot.ready()
+        slot.configured.no_answer = NoAnswer.LOGOUT
+        rung(slot, **kwargs)
+        assert slot.state.agents["t1:A1"].session.logged_in, kwargs
+
+
+def test_logging_out_for_a_missed_call_frees_the_reservation_and_the_login() -> None:
+    slot = Slot(window_us=0)
+    slot.ready()
+    agent = slot.state.agents["t1:A1"]
+    slot.applier.ask(slot.state, agent, Ask("ask", "router", 0, 60_000_000), 1)
+    assert agent.reservation.held is not None
+    slot.configured.no_answer = NoAnswer.LOGOUT
+    rung(slot)
+    assert agent.reservation.held is None
+    assert "end_login" in kinds(slot.state.unsaved.effects)

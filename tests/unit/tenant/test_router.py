@@ -11,23 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.tenant.agents import AgentView, Change, Presence
-from services.tenant.machine import (
+from services.tenant.effects import Effect, Found, GiveBack, NotFound, Reserve
+from services.tenant.inputs import (
     AgentChanged,
     AgentSeen,
     Cancel,
     Denied,
-    Effect,
-    Found,
-    GiveBack,
     Granted,
-    NotFound,
     Request,
-    Reserve,
-    Router,
     Submit,
     Tick,
     Update,
 )
+from services.tenant.machine import Router
 from services.tenant.targets import Matcher, Target, TargetError, TargetKind, from_designation
 
 S = 1_000_000
