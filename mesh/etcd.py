@@ -25,6 +25,7 @@ from mesh.etcd_values import (
     EtcdError,
     EtcdRefused,
     EtcdUnavailable,
+    Guarded,
     KeyValue,
     LeaseNotFound,
     Snapshot,
@@ -52,6 +53,7 @@ __all__ = [
     "EtcdError",
     "EtcdRefused",
     "EtcdUnavailable",
+    "Guarded",
     "KeyValue",
     "LeaseNotFound",
     "MAX_TXN_OPS",
@@ -159,12 +161,20 @@ class Etcd:
         if max(len(request.compare), len(request.success), len(request.failure)) > MAX_TXN_OPS:
             raise ValueError(f"transaction: at most {MAX_TXN_OPS} operations in each list")
         answer = await self._call(lambda c, t: rpc.KVStub(c).Txn(request, timeout=t), timeout, repeat=False)
-        reads = tuple(
-            tuple(key_value(kv) for kv in op.response_range.kvs)
-            for op in answer.responses
-            if op.HasField("response_range")
-        )
-        return TxnResult(answer.succeeded, answer.header.revision, reads)
+        return TxnResult(answer.succeeded, answer.header.revision, _reads(answer))
+
+    async def txns(self, each: Sequence[Guarded], *, timeout: float | None = None) -> list[TxnResult]:
+        """Several transactions as one, each with guards of its own: what one of them refuses does not concern
+        the others. All have the same revision; no two may put or delete the same key. At most 128. Sent once,
+        as `txn`."""
+        if len(each) > MAX_TXN_OPS:
+            raise ValueError(f"transactions: at most {MAX_TXN_OPS} at once")
+        inner = (pb.TxnRequest(compare=one.guards, success=one.success, failure=one.failure) for one in each)
+        request = pb.TxnRequest(success=[pb.RequestOp(request_txn=txn) for txn in inner])
+        answer = await self._call(lambda c, t: rpc.KVStub(c).Txn(request, timeout=t), timeout, repeat=False)
+        revision = answer.header.revision
+        parts = (op.response_txn for op in answer.responses)
+        return [TxnResult(part.succeeded, revision, _reads(part)) for part in parts]
 
     async def compact(self, revision: int, *, timeout: float | None = None) -> None:
         """Forgets history before `revision`. Raises Compacted when that has been done already."""
@@ -268,3 +278,11 @@ class Etcd:
         channels, self._channels = list(self._channels.values()), {}
         for channel in channels:
             await channel.close()
+
+
+def _reads(answer: pb.TxnResponse) -> tuple[tuple[KeyValue, ...], ...]:
+    return tuple(
+        tuple(key_value(kv) for kv in op.response_range.kvs)
+        for op in answer.responses
+        if op.HasField("response_range")
+    )

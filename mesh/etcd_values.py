@@ -75,6 +75,20 @@ class TxnResult:
     reads: tuple[tuple[KeyValue, ...], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """One guarded transaction, to be sent with others: `success` when every guard holds, else `failure`."""
+
+    guards: tuple[pb.Compare, ...]
+    success: tuple[pb.RequestOp, ...]
+    failure: tuple[pb.RequestOp, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """Size of its operations, bytes."""
+        return sum(op.ByteSize() for op in self.success)
+
+
 def absent(key: str) -> pb.Compare:
     """Guard: the key does not exist."""
     return pb.Compare(key=key.encode(), target=pb.Compare.CREATE, result=pb.Compare.EQUAL, create_revision=0)

@@ -71,6 +71,8 @@ class ConfigApp:
         metrics.gauge("logins", "Agents logged in").set_function(
             lambda: sum(len(tenant.logins) for tenant in self.copy.tenants.values())
         )
+        waiting = "Registrations that wait for the transaction under way"
+        metrics.queue("registrations_waiting", lambda: self._store.registrations_waiting, waiting)
         metrics.queue("feed", lambda: len(self.copy.feed), "Changes kept for watches")
 
     async def _loaded(self) -> bool:

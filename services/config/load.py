@@ -135,6 +135,10 @@ def _sections(options: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+IMPORT_S = 1800.0
+"""Longest import, seconds: clear agent passwords cost 40 ms each."""
+
+
 async def send(target: str, tenant: str, objects: Sequence[ConfigObject]) -> ImportObjectsResponse:
     """Imports objects through a Config node's own socket."""
 
@@ -150,7 +154,9 @@ async def send(target: str, tenant: str, objects: Sequence[ConfigObject]) -> Imp
 
     async with grpc.aio.insecure_channel(target) as channel:
         call = ConfigServiceStub(channel).ImportObjects
-        answer: ImportObjectsResponse = await call(parts(), timeout=120, metadata=((PEER_KEY, OPERATOR),))
+        answer: ImportObjectsResponse = await call(
+            parts(), timeout=IMPORT_S, metadata=((PEER_KEY, OPERATOR),)
+        )
         return answer
 
 

@@ -18,6 +18,7 @@ from mesh.errors import DomainError, Reason
 from mesh.etcd import (
     Etcd,
     EtcdUnavailable,
+    Guarded,
     TxnResult,
     absent,
     delete_op,
@@ -30,6 +31,7 @@ from mesh.watch import Watch
 from services.config.integrity import Id, Plan, Stored
 from services.config.keys import Keys
 from services.config.schema import in_import_order, label
+from services.config.together import Together
 
 MAX_OPS = 120
 """Operations of a transaction: below etcd's 128, the counter's is added."""
@@ -75,6 +77,7 @@ class Store:
     def __init__(self, etcd: Etcd, keys: Keys) -> None:
         self._etcd = etcd
         self.keys = keys
+        self._together = Together(self._txns)
 
     async def counter_revision(self, tenant: str) -> int:
         """Revision of the tenant's objects now; 0 when there never were any."""
@@ -190,9 +193,8 @@ class Store:
         key = self.keys.registrations(tenant, wanted.dn)
         kept = DnRegistrations(dn=wanted.dn, registrations=wanted.registrations)
         op = put_op(key, kept.SerializeToString()) if wanted.registrations else delete_op(key)
-        result = await self._txn(
-            [exists(dn_object), unchanged(key, wanted.revision)], [op], [get_op(dn_object), get_op(key)]
-        )
+        guards = (exists(dn_object), unchanged(key, wanted.revision))
+        result = await self._together.write(key, Guarded(guards, (op,), (get_op(dn_object), get_op(key))))
         if result.succeeded:
             return result.revision if wanted.registrations else 0
         dn, present = result.reads
@@ -239,6 +241,17 @@ class Store:
             return await self._etcd.txn(compare, success, failure)
         except EtcdUnavailable:
             raise away() from None
+
+    async def _txns(self, each: Sequence[Guarded]) -> list[TxnResult]:
+        try:
+            return await self._etcd.txns(each)
+        except EtcdUnavailable:
+            raise away() from None
+
+    @property
+    def registrations_waiting(self) -> int:
+        """Registrations that wait for the transaction under way."""
+        return self._together.depth
 
 
 def _domains_of(stored: Stored | None) -> list[str]:
