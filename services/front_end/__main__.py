@@ -26,7 +26,7 @@ from services.front_end.settings import FrontEndSettings
 async def build(service: Service) -> None:
     """Settings, parts, contracts."""
     settings = load(FrontEndSettings, "front_end")
-    config = ConfigCache(service)
+    config = ConfigCache(service, registrations=False)
     nodes = Directory(service.etcd, service.settings.region, "sip_cluster")
     log = RedisRequestLog(service.redis, service.metrics)
     rq = Rq(service)

@@ -15,7 +15,7 @@ from services.orchestration.settings import OrchestrationSettings
 async def build(service: Service) -> None:
     """Settings, cache, slots, contract."""
     settings = load(OrchestrationSettings, "orchestration")
-    app = App(service, ConfigCache(service), settings)
+    app = App(service, ConfigCache(service, registrations=False), settings)
     service.add(add_OrchestrationServiceServicer_to_server, OrchestrationRpc(app))
 
 

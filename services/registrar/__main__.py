@@ -35,7 +35,7 @@ async def build(service: Service) -> None:
     expiry = Expiry(
         cache, bindings, lambda device: slot_of(device) in reporting.slots, service.metrics, service.log
     )
-    registering = Registering(cache, bindings, settings.min_expires_s, settings.max_bindings)
+    registering = Registering(cache, bindings, settings)
     service.add(add_RegistrarServiceServicer_to_server, RegistrarRpc(registering, service.metrics))
 
     async def acquire(slot: SlotKey, epoch: int) -> None:

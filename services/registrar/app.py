@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable
 from weakref import WeakValueDictionary
@@ -11,6 +12,7 @@ from mesh.config_cache import Changed, ConfigCache, Registration, Registrations
 from mesh.errors import DomainError, Reason
 from services.registrar.machine import Limits, Outcome, Register, expire, handle
 from services.registrar.service_state import Device
+from services.registrar.settings import RegistrarSettings
 from services.registrar.store import Bindings, Conflict
 
 ATTEMPTS = 10
@@ -26,14 +28,15 @@ class Registering:
         self,
         cache: ConfigCache,
         bindings: Bindings,
-        min_expires_s: int,
-        max_bindings: int,
+        settings: RegistrarSettings,
         clock_us: Callable[[], int] | None = None,
+        spread: Callable[[], float] = random.random,
     ) -> None:
+        """`spread`: random numbers in [0, 1), by which bindings of the same length end at different times."""
         self._cache = cache
         self._bindings = bindings
-        self._min_expires_s = min_expires_s
-        self._max_bindings = max_bindings
+        self._settings = settings
+        self._spread = spread
         self._clock_us = clock_us or (lambda: time.time_ns() // 1000)
         self._news = asyncio.Event()
         # REGISTERs of one DN at one node take turns; those at other nodes meet at the revision guard.
@@ -54,7 +57,10 @@ class Registering:
         """Carries a REGISTER out; gives the bindings after it. Raises what the machine refuses (`Refused`),
         UNKNOWN_DN, DEPENDENCY_UNAVAILABLE."""
         self._need_phone(device)
-        limits = Limits(self._max_bindings, self._min_expires_s, self._longest(device[0]))
+        settings = self._settings
+        limits = Limits(
+            settings.max_bindings, settings.min_expires_s, self._longest(device[0]), settings.jitter_percent
+        )
         lock = self._locks.get(device) or self._locks.setdefault(device, asyncio.Lock())
         async with lock:
             return await self._decide(device, register, limits)
@@ -64,7 +70,8 @@ class Registering:
             known = self._cache.registrations(*device)
             revision = known.revision if known is not None else 0
             now_us = self._clock_us()
-            outcome: Outcome = handle(known.bindings if known is not None else (), register, now_us, limits)
+            stored = known.bindings if known is not None else ()
+            outcome: Outcome = handle(stored, register, now_us, limits, self._spread())
             if not outcome.changed:
                 return outcome.bindings
             try:

@@ -48,6 +48,8 @@ class Limits:
     max_bindings: int = 10
     min_expires_s: int = 60
     max_expires_s: int = 3600
+    jitter_percent: int = 0
+    """By how much less than it asks for a binding may get at most, so that refreshes do not come together."""
 
 
 class Refused(Exception):
@@ -80,8 +82,11 @@ class Outcome:
     """Whether they are to be stored."""
 
 
-def handle(bindings: Sequence[Registration], register: Register, now_us: int, limits: Limits) -> Outcome:
-    """Applies a REGISTER. Raises TooBrief, OutOfOrder, TooMany; nothing is changed then (§10.3 step 7)."""
+def handle(
+    bindings: Sequence[Registration], register: Register, now_us: int, limits: Limits, spread: float = 0.0
+) -> Outcome:
+    """Applies a REGISTER. `spread` in [0, 1): a random number, how much of the jitter it gets. Raises TooBrief,
+    OutOfOrder, TooMany; nothing is changed then (§10.3 step 7)."""
     stored = tuple(bindings)
     present = tuple(binding for binding in stored if binding.expires_us > now_us)
     if register.wildcard:
@@ -92,7 +97,7 @@ def handle(bindings: Sequence[Registration], register: Register, now_us: int, li
         return Outcome(present, changed=False)
     after = list(present)
     for position, contact in enumerate(register.contacts):
-        _apply(after, position, contact, register, now_us, limits)
+        _apply(after, position, contact, register, now_us, limits, spread)
     if len(after) > limits.max_bindings:
         raise TooMany(f"at most {limits.max_bindings} bindings a DN")
     return Outcome(tuple(after), changed=tuple(after) != stored)
@@ -126,6 +131,7 @@ def _apply(
     register: Register,
     now_us: int,
     limits: Limits,
+    spread: float,
 ) -> None:
     binding = _find(after, contact)
     if binding is not None and binding.call_id == register.call_id and register.cseq <= binding.cseq:
@@ -143,7 +149,7 @@ def _apply(
         received=register.received,
         path=register.path,
         q=contact.q,
-        expires_us=now_us + min(contact.expires_s, limits.max_expires_s) * SECOND_US,
+        expires_us=now_us + granted(contact.expires_s, limits, spread) * SECOND_US,
         call_id=register.call_id,
         cseq=register.cseq,
         instance_id=contact.instance_id,
@@ -155,6 +161,13 @@ def _apply(
         after[after.index(binding)] = new
     else:
         after.append(new)
+
+
+def granted(wanted_s: int, limits: Limits, spread: float) -> int:
+    """Seconds that a contact gets: what it asks for, at most what the tenant allows, less its share of the jitter;
+    never below the least. A registrar may shorten (§10.3 step 8); phones refresh by what they were granted."""
+    most = min(wanted_s, limits.max_expires_s)
+    return max(most - int(most * limits.jitter_percent / 100 * spread), min(most, limits.min_expires_s))
 
 
 def _find(bindings: Sequence[Registration], contact: ContactUpdate) -> Registration | None:

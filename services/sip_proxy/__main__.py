@@ -19,7 +19,7 @@ async def build(service: Service) -> None:
         address = sip_address()
     except ValueError as error:
         raise SettingsError([str(error)]) from error
-    app = App(service, ConfigCache(service), settings, address)
+    app = App(service, ConfigCache(service, registrations=False), settings, address)
     service.add(add_ProxyServiceServicer_to_server, ProxyRpc(app))
 
 

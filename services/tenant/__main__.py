@@ -21,7 +21,7 @@ from services.tenant.settings import TenantSettings
 async def build(service: Service) -> None:
     """Settings, cache, desks, contract."""
     settings = load(TenantSettings, "tenant")
-    config = ConfigCache(service)
+    config = ConfigCache(service, registrations=False)
     app = App(service, config)
     rates = Rates()
     rpc = TenantRpc(

@@ -48,6 +48,7 @@ def start_registrar(
             "REGION": region,
             "EGRESS": config_node.target,
             "REGISTRAR_MIN_EXPIRES_S": "1",
+            "REGISTRAR_JITTER_PERCENT": "0",
             **variables,
         }
         node = NodeProcess("registrar", len(nodes), **settings)

@@ -20,6 +20,7 @@ from services.registrar.machine import (
     TooBrief,
     TooMany,
     expire,
+    granted,
     handle,
 )
 from services.registrar.service_state import Report, SlotReports
@@ -256,3 +257,15 @@ def test_a_report_repeated_has_the_same_id() -> None:
     assert one is not None
     assert other is not None
     assert one.input_id == other.input_id == "t1/1001/in/7"
+
+
+def test_what_is_granted_is_spread_below_what_was_asked_for_and_never_below_the_least() -> None:
+    limits = Limits(min_expires_s=60, max_expires_s=3600, jitter_percent=10)
+    assert granted(1000, limits, 0.0) == 1000
+    assert granted(1000, limits, 0.5) == 950
+    assert 900 <= granted(1000, limits, 0.999) <= 901
+    assert granted(7200, limits, 0.5) == 3420
+    assert granted(60, limits, 0.9) == 60
+    assert granted(63, limits, 0.99) == 60
+    one = handle((), register(1, (A, 600)), NOW, limits, 0.5)
+    assert one.bindings[0].expires_us == NOW + 570 * SECOND_US
