@@ -1,0 +1,71 @@
+"""Waits of requests end with what they wait for, with the session, or with the slot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from mesh.deadline import expiring_in
+from mesh.errors import DomainError, Reason
+from services.orchestration.answers import Answer, Reply
+from services.orchestration.waiting import Waiting
+
+
+async def test_a_change_is_waited_for_until_it_is_stored() -> None:
+    waiting, told = Waiting(), list[Callable[[], None]]()
+    task = asyncio.ensure_future(waiting.stored(3, "s", told.append))
+    await asyncio.sleep(0)
+    assert not task.done()
+    told[0]()
+    await task
+    told[0]()  # more than once does no harm
+
+
+async def test_a_slot_that_goes_ends_its_waits_only() -> None:
+    waiting, told = Waiting(), list[Callable[[], None]]()
+    gone = asyncio.ensure_future(waiting.stored(3, "s", told.append))
+    other = asyncio.ensure_future(waiting.stored(4, "t", told.append))
+    with waiting.answer(3, "s", "r") as answer:
+        await asyncio.sleep(0)
+        waiting.released(3)
+        with pytest.raises(DomainError) as caught:
+            await gone
+        assert caught.value.reason == Reason.REASON_NOT_OWNER
+        with pytest.raises(DomainError) as caught:
+            await answer
+        assert caught.value.reason == Reason.REASON_NOT_OWNER
+    assert not other.done()
+    told[1]()
+    await other
+    assert waiting.answers == 0
+
+
+async def test_everybody_who_sent_a_request_gets_its_answer() -> None:
+    waiting = Waiting()
+    with (
+        waiting.answer(1, "s", "r") as one,
+        waiting.answer(1, "s", "r") as two,
+        waiting.answer(1, "s", "q") as other,
+    ):
+        waiting.replied("s", Reply("r", Answer(201)))
+        assert (await one, await two) == (Answer(201), Answer(201))
+        assert not other.done()
+    waiting.replied("s", Reply("q", Answer()))  # nobody waits any more
+    assert waiting.answers == 0
+
+
+async def test_a_session_that_ends_answers_nothing_more() -> None:
+    waiting = Waiting()
+    with waiting.answer(1, "s", "r") as answer:
+        waiting.ended("s")
+        with pytest.raises(DomainError) as caught:
+            await answer
+    assert caught.value.reason == Reason.REASON_TIMEOUT
+
+
+async def test_a_store_that_takes_too_long_is_a_timeout() -> None:
+    with expiring_in(0.01), pytest.raises(DomainError) as caught:
+        await Waiting().stored(1, "s", lambda stored: None)
+    assert caught.value.reason == Reason.REASON_TIMEOUT
