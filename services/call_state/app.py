@@ -119,7 +119,10 @@ class CallStateApp:
                 continue
             work = works.setdefault(batch.slot, _Work(state))
             for envelope in batch.events:
-                await self._fold(work, envelope)
+                if (
+                    envelope.WhichOneof("body") != "interaction"
+                ):  # a digital interaction's stream is no call thread
+                    await self._fold(work, envelope)
             state.cursor = batch.cursor
         await asyncio.gather(*(self._settle(work) for work in works.values()))
 

@@ -24,7 +24,7 @@ SLOTS_A_REQUEST: Final = 256
 
 FAMILIES: Final = (pb.StreamFamily.STREAM_FAMILY_THREAD, pb.StreamFamily.STREAM_FAMILY_AGENT)
 _KEY: Final = re.compile(r"[A-Za-z0-9._:@/*#+-]{1,128}")
-_QUEUE: Final = re.compile(r"(route_requests|route_answers|outcomes):[A-Za-z0-9._-]{1,100}")
+_QUEUE: Final = re.compile(r"(route_requests|route_answers|outcomes|instructions):[A-Za-z0-9._-]{1,100}")
 
 
 def event_problem(family: pb.StreamFamily.ValueType, envelope: EventEnvelope, size: int) -> str:
@@ -83,7 +83,9 @@ def read_slots(request: pb.ReadSlotsRequest) -> None:
 def queue(name: str, check: Checks | None = None) -> Checks:
     """A queue name."""
     check = check or Checks()
-    check.matches("queue", name, _QUEUE, "must be route_requests:…, route_answers:… or outcomes:…")
+    check.matches(
+        "queue", name, _QUEUE, "must be route_requests:…, route_answers:…, outcomes:… or instructions:…"
+    )
     return check
 
 
