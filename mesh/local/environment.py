@@ -37,7 +37,7 @@ def service_environment(
         "VOICEMESH_CAPACITY": str(CAPACITY.get(instance.service, 1000)),
         "VOICEMESH_RUN_DIR": run_dir,
     }
-    environment.update(_own(instance.service, run_dir))
+    environment.update(_own(instance.service, layout, run_dir))
     if instance.pod:
         environment["VOICEMESH_ENGINES"] = str(len(instance.nodes))
     if instance.sip:
@@ -45,12 +45,17 @@ def service_environment(
     return environment
 
 
-def _own(service: str, run_dir: str) -> dict[str, str]:
+def _own(service: str, layout: Layout, run_dir: str) -> dict[str, str]:
     """What one service alone is told."""
     match service:
         case "config":
             return {"VOICEMESH_CONFIG_SEED": str(REPOSITORY / "demo" / "tenants")}
         case "tenant":
             return {"VOICEMESH_TENANT_TOKEN_DIR": f"{run_dir}/identity/tokens"}
+        case "orchestration":
+            return {
+                "VOICEMESH_ORCHESTRATION_HTTP_BASE": f"https://{layout.edge}",
+                "VOICEMESH_ORCHESTRATION_CA_FILE": f"{run_dir}/identity/authority/ca.pem",
+            }
         case _:
             return {}
