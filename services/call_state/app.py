@@ -19,6 +19,8 @@ from voice.agent_state.v1.agent_pb2 import AgentInput
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
 
 from mesh.errors import DomainError
+from mesh.gate import Gate
+from mesh.identifiers import thread_slot
 from mesh.log import LogFull, RequestLog
 from mesh.rq import THREAD, Rq, SlotEvents, SlotReader, StreamExpired
 from mesh.slots import NotOwner, ReleaseReason, SlotKey
@@ -32,6 +34,8 @@ from services.call_state.store import Store
 
 RETRY_S: Final = 0.05
 RETRY_LAST_S: Final = 1.0
+CLOSED_AT_ONCE: Final = 64
+"""Streams of threads that are over closed at once."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,9 +62,16 @@ class CallStateApp:
     """Call threads of the slots that this node owns."""
 
     def __init__(
-        self, store: Store, rq: Rq, log: RequestLog, settings: CallStateSettings, metrics: Metrics
+        self,
+        store: Store,
+        rq: Rq,
+        log: RequestLog,
+        gate: Gate,
+        settings: CallStateSettings,
+        metrics: Metrics,
     ) -> None:
         self._store = store
+        self._gate = gate
         self._rq = rq
         self._agents = log
         self._settings = settings
@@ -210,8 +221,24 @@ class CallStateApp:
             else:
                 return
 
+    async def may(self, state: SlotState) -> bool:
+        """Whether something may leave for a slot: it is ours, and the lease is good or a fenced write has just told so.
+        Raises StoreUnavailable when both are gone."""
+        return self._slots.get(state.slot) is state and await self._gate.passes(state.slot, state.epoch)
+
+    async def may_tell(self, thread: Thread) -> bool:
+        """Whether this node may tell events of a thread now."""
+        state = self._slots.get(thread_slot(thread.call_thread_id))
+        try:
+            return state is not None and await self.may(state)
+        except StoreUnavailable:
+            return False
+
     async def _tell_agents(self, work: _Work) -> None:
         if not work.inputs:
+            return
+        if not await self.may(work.state):
+            await self._give_up(work.state)
             return
         inputs = work.inputs
         waits = [self._agents.append(entry.tenant, entry.subject, entry) for entry in inputs]
@@ -257,17 +284,35 @@ class CallStateApp:
 
     async def _sweep_slot(self, state: SlotState, now_us: int) -> None:
         over = {key: why for key, t in state.threads.items() if (why := self._over(t, now_us))}
-        closed = []
-        for key in over:
-            try:
-                await self._rq.close_stream(THREAD, key)
-            except DomainError as error:
-                self._log.info("stream not closed yet", thread=key, error=error.message)
-            else:
-                closed.append(key)
-        if not closed or self._slots.get(state.slot) is not state:
+        if not over or not await self._may_sweep(state):
             return
-        gone = [state.threads[key] for key in closed]
+        for batch in _batches(list(over), CLOSED_AT_ONCE):
+            done = await asyncio.gather(*(self._close(key) for key in batch))
+            closed = [key for key, ok in zip(batch, done, strict=True) if ok]
+            if closed:
+                async with (
+                    self._folding
+                ):  # an event of a thread that is being removed comes before or after, not between
+                    await self._remove(state, {key: over[key] for key in closed}, now_us)
+
+    async def _may_sweep(self, state: SlotState) -> bool:
+        try:
+            return await self.may(state)
+        except StoreUnavailable:
+            return False
+
+    async def _close(self, key: str) -> bool:
+        try:
+            await self._rq.close_stream(THREAD, key)
+        except DomainError as error:
+            self._log.info("stream not closed yet", thread=key, error=error.message)
+            return False
+        return True
+
+    async def _remove(self, state: SlotState, closed: Mapping[str, str], now_us: int) -> None:
+        gone = [thread for key in closed if (thread := state.threads.get(key)) and self._over(thread, now_us)]
+        if not gone or self._slots.get(state.slot) is not state:
+            return
         try:
             await self._store.remove(state.slot, state.epoch, gone)
         except StaleEpoch:
@@ -275,11 +320,15 @@ class CallStateApp:
         except (StoreUnavailable, redis.RedisError, OSError) as error:
             self._log.warning("threads not removed yet", slot=state.slot, error=repr(error))
         else:
-            for key in closed:
-                state.threads.pop(key, None)
-                self._removed.labels(over[key]).inc()
+            for thread in gone:
+                state.threads.pop(thread.call_thread_id, None)
+                self._removed.labels(closed[thread.call_thread_id]).inc()
 
     def _over(self, thread: Thread, now_us: int) -> str:
         if thread.ended_us:
             return "ended" if now_us - thread.ended_us >= self._settings.ended_s * 1_000_000 else ""
         return "orphan" if now_us - thread.updated_us >= self._settings.orphan_s * 1_000_000 else ""
+
+
+def _batches(keys: Sequence[str], size: int) -> list[Sequence[str]]:
+    return [keys[start : start + size] for start in range(0, len(keys), size)]

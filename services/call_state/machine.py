@@ -47,6 +47,10 @@ class Kind(IntEnum):
     CALL_PARTY_DELETED = 166
 
 
+OF_CALLS: Final = frozenset(kind for kind in Kind if kind.name.startswith("CALL_"))
+"""Call-based events: told for every party, those outside too."""
+
+
 class PartyState(IntEnum):
     """States a party gets from events of its DN (voice.tlib.v1.PartyState)."""
 
@@ -95,6 +99,8 @@ class Told:
     """All user data of the call after the event; None when the event does not tell."""
     change: UserDataChange | None = None
     """What a user-data request asks for."""
+    epoch: int = 0
+    """Epoch of the SIP slot under which it was published."""
 
 
 @dataclass(slots=True)
@@ -111,6 +117,8 @@ class Party:
     released_us: int = 0
     call_state: int = 0
     party_id: int = 0
+    dn_events: bool = False
+    """Events of its DN were told: it is a phone or a route point, not a party outside."""
 
 
 @dataclass(slots=True)
@@ -147,6 +155,8 @@ class Thread:
     ended_us: int = 0
     updated_us: int = 0
     missing: list[int] = field(default_factory=list)
+    epoch: int = 0
+    """Of the SIP slot, in the latest event: a higher one now means another owner."""
 
     def call(self, conn_id: int) -> Call | None:
         """The call of a ConnID."""
@@ -161,6 +171,7 @@ class Thread:
         self.last_seq = told.seq
         self.created_us = self.created_us or told.time_us
         self.updated_us = max(self.updated_us, told.time_us)
+        self.epoch = max(self.epoch, told.epoch)
         if told.kind is not None or told.change is not None:
             self._fold_call(told)
         return Outcome.FOLDED
@@ -283,6 +294,7 @@ def _present(call: Call, told: Told) -> Party | None:
     party.agent_id = told.agent_id or party.agent_id
     party.queue = told.this_queue or party.queue
     party.party_id = told.party_id or party.party_id
+    party.dn_events = party.dn_events or told.kind not in OF_CALLS
     return party
 
 

@@ -36,12 +36,13 @@ def state_hash(state: CallThread) -> str:
 
 def pack(thread: Thread) -> bytes:
     """The thread as it is stored."""
-    return ThreadRecord(format=FORMAT, thread=message(thread)).SerializeToString()
+    return ThreadRecord(format=FORMAT, thread=message(thread), epoch=thread.epoch).SerializeToString()
 
 
 def unpack(raw: bytes) -> Thread:
     """A stored thread. DecodeError for what is no record."""
-    state = ThreadRecord.FromString(raw).thread
+    record = ThreadRecord.FromString(raw)
+    state = record.thread
     return Thread(
         call_thread_id=state.call_thread_id,
         tenant=state.tenant,
@@ -51,6 +52,7 @@ def unpack(raw: bytes) -> Thread:
         ended_us=state.ended_us,
         missing=list(state.anomalies),
         updated_us=state.updated_us,
+        epoch=record.epoch,
     )
 
 
@@ -80,6 +82,7 @@ def _party(party: Party) -> ThreadParty:
         released_us=party.released_us,
         call_state=CallState.ValueType(party.call_state),
         party_id=party.party_id,
+        dn_events=party.dn_events,
     )
 
 
@@ -109,4 +112,5 @@ def _stored_party(party: ThreadParty) -> Party:
         released_us=party.released_us,
         call_state=party.call_state,
         party_id=party.party_id,
+        dn_events=party.dn_events,
     )
