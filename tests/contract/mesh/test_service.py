@@ -24,7 +24,7 @@ from mesh.errors import reason_of
 from mesh.service import Service
 from mesh.settings import SettingsError
 from tests.captured_logs import captured_logs
-from tests.contract.mesh.probe import PEER, Calls, Probe, calling, nothing, serving, settings
+from tests.contract.mesh.probe import PEER, SHAPES, Calls, Probe, calling, nothing, serving, settings
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -358,3 +358,19 @@ async def test_a_socket_left_behind_is_replaced(tmp_path: Path) -> None:
     await service.start()
     assert await health(service) in (SERVING, NOT_SERVING)
     await service.drain()
+
+
+async def test_a_call_for_another_incarnation_is_refused_by_every_shape_of_method() -> None:
+    """A sidecar may still have the endpoint of a process that is gone: its successor does not serve its calls."""
+    probe = Probe(nothing)
+    async with serving(probe) as service, calling(service) as calls:
+        wrong = (*PEER, ("x-voicemesh-node", f"{service.settings.node}.ffffffff"))
+        for shape in SHAPES:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await getattr(calls, shape)(metadata=wrong)
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert reason_of(caught.value) == Reason.REASON_NOT_OWNER
+        assert probe.seen == []
+        right = (*PEER, ("x-voicemesh-node", service.incarnation))
+        for shape in SHAPES:
+            assert await getattr(calls, shape)(metadata=right)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+import urllib.request
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from voice.dial_plan.v1.dial_plan_service_pb2_grpc import DialPlanServiceStub
 from mesh.errors import Reason, details
 from tests.integration.config.conftest import Client, extension
 from tests.integration.nodes import NodeProcess
+from tests.integration.servers import loopback
 
 if TYPE_CHECKING:
     from voice.dial_plan.v1.dial_plan_service_pb2_grpc import DialPlanServiceAsyncStub
@@ -352,15 +354,22 @@ async def test_bad_questions_are_refused_by_field(dial_plan: DialPlanServiceAsyn
         assert [name for name, _ in details(caught.value).violations] == [field]
 
 
+@pytest.mark.feature("DP-13")
 async def test_the_last_good_data_are_served_while_config_is_away(
     client: Client,
     numbers: str,
     start_config: Callable[..., NodeProcess],
     start_dial_plan: Callable[..., NodeProcess],
 ) -> None:
-    config = start_config()
-    node = start_dial_plan(config)
+    config, host = start_config(), loopback()
+    node = start_dial_plan(config, BIND_IP=host, METRICS_PORT="9100")
     request = pb.ResolveRequest(tenant=numbers, destination="8000", caller_dn="1002")
+
+    def silent_s() -> float:
+        with urllib.request.urlopen(f"http://{host}:9100/metrics", timeout=5) as page:
+            name = "voicemesh_dial_plan_config_cache_silent_seconds "
+            lines = page.read().decode().splitlines()
+        return float(next(line for line in lines if line.startswith(name)).removeprefix(name))
 
     async def dn_now() -> str:
         async with grpc.aio.insecure_channel(
@@ -369,8 +378,21 @@ async def test_the_last_good_data_are_served_while_config_is_away(
             return (await DialPlanServiceStub(ch).Resolve(request, timeout=2)).dn
 
     assert await dn_now() == "8000"
+    assert silent_s() < 6, "it speaks every 5 s while all is well"
     config.kill()
     assert await dn_now() == "8000"
+    deadline = time.monotonic() + 20
+    while silent_s() < 7:
+        assert await dn_now() == "8000"
+        assert node.serving()
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.2)
+    config.start()
+    deadline = time.monotonic() + 20
+    while silent_s() > 5:
+        assert time.monotonic() < deadline, "it follows again without a restart"
+        await asyncio.sleep(0.1)
+    config.kill()
     # Even a node that starts now has them, from its journal.
     assert node.terminate() == 0
     node.start()

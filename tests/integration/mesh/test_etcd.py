@@ -10,6 +10,7 @@ from mesh.etcd import (
     Compacted,
     Etcd,
     EtcdUnavailable,
+    Guarded,
     LeaseNotFound,
     absent,
     delete_op,
@@ -57,6 +58,26 @@ async def test_guards_decide_which_branch_is_taken(etcd: Etcd, region: str) -> N
     assert not (await etcd.txn([unchanged(key, kv.mod_revision)], [delete_op(key)])).succeeded
     assert (await etcd.txn([value_is(key, b"3")], [delete_prefix_op(f"/{region}/")])).succeeded
     assert await etcd.get(key) is None
+
+
+async def test_transactions_sent_together_are_refused_one_by_one(etcd: Etcd, region: str) -> None:
+    keys = [f"/{region}/{name}" for name in "abc"]
+    await etcd.put(keys[1], b"there")
+    each = [Guarded((absent(key),), (put_op(key, b"new"),), (get_op(key),)) for key in keys]
+    results = await etcd.txns(each)
+    assert [result.succeeded for result in results] == [True, False, True]
+    assert len({result.revision for result in results}) == 1
+    [[found]] = results[1].reads
+    assert found.value == b"there"
+    written = [await etcd.get(key) for key in keys]
+    assert [kv.value for kv in written if kv] == [b"new", b"there", b"new"]
+    assert {kv.mod_revision for kv in (written[0], written[2]) if kv} == {results[0].revision}
+    watch = etcd.watch(f"/{region}/", results[0].revision)
+    batch = await asyncio.wait_for(anext(watch), 5)
+    assert [change.key for change in batch.changes] == [keys[0], keys[2]], "one event of a watch"
+    await watch.close()
+    with pytest.raises(ValueError, match="at most 128"):
+        await etcd.txns(each * 43)
 
 
 async def test_a_transaction_has_at_most_128_operations(etcd: Etcd) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -255,6 +256,58 @@ async def test_a_device_goes_out_at_its_time_though_its_registrar_was_killed(
             assert (await reports.until(dn, 2, 15))[1] == (False, "expired")
             assert time.time() >= ends - 1
         assert all(reports.told(dn) == [(True, "register")] for dn in dns[:10])
+
+
+@pytest.mark.feature("RG-06")
+async def test_a_registrar_killed_mid_refresh_reports_nobody_out_of_service(
+    start_registrar: Callable[..., NodeProcess], phones: str, reports: Reports, client: Client
+) -> None:
+    """Forty phones refresh without pause while the node that serves half of them and owns half of the slots is
+    killed; each goes on with the other node, as a proxy's retry does, under the same CSeq."""
+    first, second = start_registrar(), start_registrar()
+    dns = [str(number) for number in range(1001, 1041)]
+    ends = asyncio.Event()
+    refreshed: dict[str, int] = dict.fromkeys(dns, 0)
+
+    async def phone(dn: str, ways: list[Proxy]) -> None:
+        cseq = 0
+        while not ends.is_set():
+            cseq += 1
+            while True:
+                try:
+                    assert HOME in await ways[0].register(dn, cseq, (HOME, 8))
+                    break
+                except grpc.aio.AioRpcError as error:
+                    assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED), (
+                        error
+                    )
+                    ways.reverse()
+            refreshed[dn] += 1
+            await asyncio.sleep(0.2)
+
+    async with proxy_at(first, phones) as one, proxy_at(second, phones) as other:
+        tasks = [
+            asyncio.create_task(phone(dn, [one, other] if n % 2 else [other, one]))
+            for n, dn in enumerate(dns)
+        ]
+        for dn in dns:
+            assert await reports.until(dn, 1) == [(True, "register")]
+        first.kill()
+        before = dict(refreshed)
+        # Longer than any binding would live without a refresh, and than the lease of the dead node.
+        await eventually(lambda: all(refreshed[dn] >= before[dn] + 12 for dn in dns), 60)
+        await asyncio.sleep(9)
+        ends.set()
+        await asyncio.gather(*tasks)
+        assert all(reports.told(dn) == [(True, "register")] for dn in dns), (
+            "nobody was reported out of service"
+        )
+        for dn in dns:
+            await other.register(dn, 10_000, wildcard=True)
+        for dn in dns:
+            assert await reports.until(dn, 2, 20) == [(True, "register"), (False, "unregister")]
+    ids = collections.Counter(entry.input_id for entry in reports.inputs)
+    assert len(ids) == 80
 
 
 @pytest.mark.feature("RG-07")
