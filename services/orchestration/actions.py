@@ -1,4 +1,4 @@
-"""From what a document asks (actions of the extensions, sends) to what the host does. Pure; errors become events."""
+"""From what a document asks by an action of an extension to what the host does. Pure; errors become events."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from services.orchestration.effects import (
     Submit,
     TargetWish,
     Terminate,
-    Timer,
 )
-from services.orchestration.scxml import SCXML_PROCESSOR, Action, ActionChild, Event, Json, Send
+from services.orchestration.scxml import Action, ActionChild, Event, Json
 
 MAX_FETCH_MS = 60_000
 """Longest HTTP request of an application, milliseconds."""
@@ -51,19 +50,6 @@ def carry_out(action: Action, context: Context) -> Stored:
     if handler is None:
         raise ActionError("unsupported: this platform does not carry out the action yet")
     return handler(action, context)
-
-
-def deliver(send: Send, context: Context) -> Timer | Fetch:
-    """The effect of a <send> whose target is the session itself, now or later, or an address for Basic HTTP."""
-    if send.type.rstrip("/") in ("", "scxml", SCXML_PROCESSOR) and send.target in ("", "#_internal"):
-        event: dict[str, Json] = {"name": send.event, "sendid": send.sendid, "origintype": SCXML_PROCESSOR}
-        if send.content is not None:
-            event["content"] = send.content
-        elif send.has_data:
-            event |= {"data": send.data, "has_data": True}
-        due = context.now_us + int(send.delay_ms * 1000)
-        return Timer(context.effect_id, due, event, send.sendid)
-    raise ActionError(f"no way to send to {send.target or 'the session'} by {send.type}")
 
 
 def _submit(action: Action, context: Context) -> Submit:

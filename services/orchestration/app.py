@@ -18,10 +18,12 @@ from mesh.ownership import ReleaseReason, SlotKey, Slots
 from mesh.rq import THREAD, Rq, SlotReader
 from mesh.service import Service
 from services.orchestration.applications import Applications
-from services.orchestration.machine import Phase, Selected
+from services.orchestration.documents import Documents
+from services.orchestration.inputs import Selected
 from services.orchestration.perform import Partners, Performer
 from services.orchestration.queries import Queries
 from services.orchestration.record import from_kv
+from services.orchestration.session import Call, Phase, Session
 from services.orchestration.settings import OrchestrationSettings
 from services.orchestration.shard import Shard, now_us
 from services.orchestration.store import Store
@@ -38,6 +40,7 @@ class App:
     def __init__(self, service: Service, config: ConfigCache, settings: OrchestrationSettings) -> None:
         self._service = service
         self._config = config
+        self._settings = settings
         self.shards: dict[int, Shard] = {}
         self._store = Store(service.redis)
         self._rq = Rq(service)
@@ -51,9 +54,11 @@ class App:
             SipNodeServiceStub(service.channel),
             CallControlServiceStub(service.channel),
             self._applications,
+            Documents(self._store, service.log),
             self._workers,
             Queries(config),
             self._http,
+            self._http_location,
             service.log,
         )
         self._performer = Performer(partners, self._listen)
@@ -66,6 +71,7 @@ class App:
         service.on_stop(self._stop)
         service.background("events", self._read_events)
         service.background("slots", self._claim)
+        service.background("rest", self._rest)
         self._measure()
 
     def _measure(self) -> None:
@@ -76,6 +82,9 @@ class App:
             sessions.labels(phase.value).set_function(partial(self._count, phase))
         metrics.gauge("rq_state", "1 while events of all owned slots are being read").set_function(
             lambda: float(self._reader is not None)
+        )
+        metrics.gauge("interactions_asleep", "Sessions that only Redis has").set_function(
+            lambda: float(sum(shard.asleep.count for shard in self.shards.values()))
         )
         self._started = metrics.counter("strategies_total", "Sessions started")
         self._latency = metrics.histogram("rq_latency_seconds", "From an event's time to its arrival here")
@@ -116,12 +125,21 @@ class App:
     async def _acquire(self, slot: SlotKey, epoch: int) -> None:
         number = int(slot)
         service, perform = self._service, self._performer.perform
-        shard = Shard(number, epoch, self._store, self._config, perform, service.log, self._started.inc)
+        shard = Shard(
+            number,
+            epoch,
+            self._store,
+            self._config,
+            perform,
+            self._performer.busy,
+            service.log,
+            self._started.inc,
+        )
         cursor = await shard.take_over()
         self.shards[number] = shard
         self._supervisor.start(f"shard {number}", shard.run)
         self._cursors[number] = cursor
-        if shard.machines:
+        if shard.machines or shard.asleep.count:
             self._listen(shard)
         assert self._reader is not None
         self._reader.add(number, cursor)
@@ -133,9 +151,35 @@ class App:
         """Nothing more happens for the slot here: its state is in the store, as of the last write."""
         if self._reader is not None:
             self._reader.remove(slot)
-        self.shards.pop(slot, None)
+        if (shard := self.shards.pop(slot, None)) is not None:
+            shard.close()
         await self._supervisor.end(f"shard {slot}", f"answers {slot}")
         await asyncio.gather(*self._performer.stop(slot), return_exceptions=True)
+
+    # -- sessions ----------------------------------------------------------------------------------------------
+
+    def _http_location(self, call: Call) -> str:
+        base = self._settings.http_base
+        return f"{base.rstrip('/')}/scxml/session/{call.session_id}" if base else ""
+
+    async def find(self, tenant: str, session_id: str) -> tuple[Shard, Session] | None:
+        """A tenant's session that this node has, awake or asleep, and its slot. Raises StoreUnavailable."""
+        for shard in list(self.shards.values()):
+            session = await shard.peek(session_id)
+            if session is not None and session.call.tenant == tenant:
+                return shard, session
+        return None
+
+    async def _rest(self) -> None:
+        """Lets sessions and contexts go that nobody needs at the moment."""
+        idle_s = self._settings.passivate_seconds
+        while True:
+            await asyncio.sleep(min(1.0, idle_s / 2))
+            await self._workers.rest()
+            since_us = now_us() - int(idle_s * 1e6)
+            for shard in self.shards.values():
+                if shard.machines:
+                    shard.rest(since_us)
 
     # -- what comes in -----------------------------------------------------------------------------------------
 

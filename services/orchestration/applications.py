@@ -1,4 +1,8 @@
-"""Applications by address: fetched when they changed, compiled once per version."""
+"""Applications by address: fetched when they changed, compiled once per version.
+
+A version that does not compile never takes over: its address goes on giving the last one that did. When an address cannot
+be fetched the next one is tried, and only when none can, the last versions that were had.
+"""
 
 from __future__ import annotations
 
@@ -44,13 +48,15 @@ class Applications:
         self._client = client or httpx.AsyncClient(timeout=FETCH_S, follow_redirects=True)
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._compiled: OrderedDict[tuple[str, bytes], Compiled] = OrderedDict()
+        self._working: OrderedDict[str, Compiled] = OrderedDict()
         self._locks: dict[str, asyncio.Lock] = {}
         self._loads = metrics.counter("application_loads_total", "Applications asked for", ["result"])
         self._compiles: Counter = metrics.counter("compilations_total", "Documents compiled")
         self._errors = metrics.counter("load_errors_total", "Applications that could not be had", ["why"])
 
     async def load(self, urls: tuple[str, ...]) -> tuple[str, Compiled]:
-        """The first of the addresses that can be fetched and compiled. Raises ApplicationError."""
+        """The first of the addresses that can be fetched and compiled, else the first that could be before. Raises
+        ApplicationError."""
         problems = []
         for url in urls:
             try:
@@ -59,24 +65,49 @@ class Applications:
                 self._errors.labels("fetch").inc()
                 problems.append(f"{url}: {error or type(error).__name__}")
             except CompileError as error:
-                self._errors.labels("compile").inc()
-                problems.append(f"{url}: {'; '.join(str(p) for p in error.problems[:3])}")
+                problems.append(_described(url, error))
+        for url in urls:
+            if (last := self._working.get(url)) is not None:
+                self._loads.labels("last working").inc()
+                return url, last
         raise ApplicationError("; ".join(problems) or "no application is configured")
+
+    async def inline(self, url: str, content: str) -> tuple[str, Compiled]:
+        """A document given as text; `url` is the base of what it refers to. Raises ApplicationError."""
+        try:
+            return url, await self._compile(url, content.encode())
+        except CompileError as error:
+            raise ApplicationError(_described(url, error)) from None
 
     async def _load(self, url: str) -> Compiled:
         lock = self._locks.setdefault(url, asyncio.Lock())
         async with lock:
             text = await self._fetch(url)
-            key = (urlsplit(url)._replace(query="").geturl(), text)
-            compiled = self._compiled.get(key)
-            if compiled is None:
-                compiled = await asyncio.to_thread(compile_document, text, url=url, resolve=_resolve)
-                self._compiles.inc()
-                self._compiled[key] = compiled
-                if len(self._compiled) > KEPT:
-                    self._compiled.popitem(last=False)
+            try:
+                compiled = await self._compile(url, text)
+            except CompileError:
+                self._errors.labels("compile").inc()
+                if (last := self._working.get(url)) is None:
+                    raise
+                self._loads.labels("last working").inc()
+                return last
+        self._working[url] = compiled
+        self._working.move_to_end(url)
+        if len(self._working) > KEPT:
+            self._working.popitem(last=False)
         if len(self._locks) > 4 * KEPT:
             self._locks = {address: held for address, held in self._locks.items() if held.locked()}
+        return compiled
+
+    async def _compile(self, url: str, text: bytes) -> Compiled:
+        key = (urlsplit(url)._replace(query="").geturl(), text)
+        compiled = self._compiled.get(key)
+        if compiled is None:
+            compiled = await asyncio.to_thread(compile_document, text, url=url, resolve=_resolve)
+            self._compiles.inc()
+            self._compiled[key] = compiled
+            if len(self._compiled) > KEPT:
+                self._compiled.popitem(last=False)
         return compiled
 
     async def _fetch(self, url: str) -> bytes:
@@ -107,6 +138,10 @@ class Applications:
     async def close(self) -> None:
         """Closes connections."""
         await self._client.aclose()
+
+
+def _described(url: str, error: CompileError) -> str:
+    return f"{url}: {'; '.join(str(p) for p in error.problems[:3])}"
 
 
 def _resolve(address: str) -> bytes:

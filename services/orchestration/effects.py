@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
-from services.orchestration.scxml import Json
+from services.orchestration.scxml import Event, Json
 
 Pairs = tuple[tuple[str, Json], ...]
 """Key-value pairs in order; values are text, whole numbers or nested pairs as [[key, value], …]."""
@@ -13,10 +13,12 @@ Pairs = tuple[tuple[str, Json], ...]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Fetch and compile the application: the first of the URLs that can be had."""
+    """Fetch and compile the application: the first of the URLs that can be had, or the document given."""
 
     id: str
     urls: tuple[str, ...]
+    content: str | None = None
+    """An inline document; its address is the first of the URLs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +126,75 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """An event for the session itself, later."""
+    """An event for the session itself, or a send to somebody else, later. The time is UTC microseconds."""
 
     id: str
     due_us: int
-    event: Json
+    event: Json = None
     sendid: str = ""
+    send: Json = None
+    """A send that leaves when it is due (`scxml.effect_to_json`); then there is no event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A message by the Basic HTTP event processor."""
+
+    id: str
+    url: str
+    body: str
+    content_type: str
+    sendid: str = ""
+    event: str = ""
+    """Name of the event sent, for the error that says it did not arrive."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Let the interpreter process the first event of the inbox, or start when there is no snapshot."""
+    """Let the interpreter start, process the first event of the inbox, or leave all states."""
 
     id: str
+    operation: Literal["start", "step", "terminate"] = "step"
+    event: Event | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """A child session begins. Part of the same write as the step that invoked it, as are Tell, Report and Stop:
+    parents and children share a slot."""
+
+    session_id: str
+    invokeid: str
+    load: Load
+    params: Json = None
+    depth: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """An event for another session of the slot; when it is not there, `error.communication` for the sender."""
+
+    session_id: str
+    event: Event
+    sendid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """News for the session that invoked this one: an event, its end, that it has routed the call."""
+
+    session_id: str
+    invokeid: str
+    event: Event | None = None
+    ended: bool = False
+    routed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A child session's invocation is cancelled."""
+
+    session_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +214,22 @@ class End:
 
 
 Stored = (
-    Submit | Resubmit | Route | SetUserData | DeleteUserData | Terminate | CreateCall | Fetch | Timer | Load
+    Submit
+    | Resubmit
+    | Route
+    | SetUserData
+    | DeleteUserData
+    | Terminate
+    | CreateCall
+    | Fetch
+    | Timer
+    | Load
+    | Post
 )
 """Effects that are kept until their outcome is known."""
-Effect = Stored | Run | Say | End
+Inside = Spawn | Tell | Report | Stop
+"""Effects between the sessions of a slot: inputs of others before anything is written."""
+Effect = Stored | Run | Say | End | Inside
 
 _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
@@ -174,13 +244,14 @@ _KINDS: dict[str, type[Any]] = {
         Fetch,
         Timer,
         Load,
+        Post,
     )
 }
 
 
 def to_json(effect: Stored) -> tuple[str, dict[str, Json]]:
-    """Kind and fields of an effect."""
-    return type(effect).__name__, asdict(effect)
+    """Kind and fields of an effect; members that are None are left out."""
+    return type(effect).__name__, {name: value for name, value in asdict(effect).items() if value is not None}
 
 
 def from_json(kind: str, body: dict[str, Json]) -> Stored:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,8 +29,10 @@ from mesh.discovery import OwnerClient, OwnerUnknown
 from mesh.errors import DomainError, from_rpc_error
 from mesh.identifiers import sip_slot_of_conn_id, thread_slot
 from mesh.rq import PublisherFull, Rq
+from mesh.store import StoreUnavailable
 from mesh.telemetry import continued, ladder
 from services.orchestration.applications import ApplicationError, Applications
+from services.orchestration.documents import Documents, UnknownDocument
 from services.orchestration.effects import (
     CreateCall,
     DeleteUserData,
@@ -37,6 +40,7 @@ from services.orchestration.effects import (
     End,
     Fetch,
     Load,
+    Post,
     Resubmit,
     Route,
     Run,
@@ -44,14 +48,15 @@ from services.orchestration.effects import (
     SetUserData,
     Submit,
     Terminate,
-    Timer,
 )
-from services.orchestration.machine import Broke, Call, Due, Input, Loaded, Outcome, Session, Stepped
+from services.orchestration.inputs import Broke, Input, Loaded, Outcome, Stepped
 from services.orchestration.queries import Queries
 from services.orchestration.record import to_kv
-from services.orchestration.scxml import Compiled
-from services.orchestration.shard import Shard, now_us
-from services.orchestration.workers import StepFailed, Workers
+from services.orchestration.scxml import Compiled, Json, Query, StepResult
+from services.orchestration.sends import io_processors
+from services.orchestration.session import Call, Session
+from services.orchestration.shard import Shard
+from services.orchestration.workers import State, StepFailed, Workers
 
 if TYPE_CHECKING:
     from voice.sip_cluster.v1.sip_node_service_pb2_grpc import SipNodeServiceAsyncStub
@@ -63,6 +68,14 @@ ROUTE_S = 90.0
 """Longest wait for RouteCall: the destination may ring meanwhile (divert-on-ringing off), seconds."""
 MAX_BODY = 256 * 1024
 """Longest answer to an HTTP request of an application, bytes."""
+POST_S = 5.0
+"""Longest wait for the receiver of an event by Basic HTTP, seconds."""
+ONCE = "Idempotency-Key"
+"""Header with the id of the effect: a request sent again by an heir has the same (IETF httpapi-idempotency-key)."""
+NODE_ID = 64
+"""Longest request id a SIP node takes, characters."""
+FRONT_END_ID = 32
+"""Of Front End, which puts the client before it."""
 CLIENT = "orchestration"
 _TARGETS = {
     "agent": TargetType.TARGET_TYPE_AGENT,
@@ -70,6 +83,13 @@ _TARGETS = {
     "skill": TargetType.TARGET_TYPE_SKILL,
     "place": TargetType.TARGET_TYPE_PLACE,
 }
+
+
+def wire_id(effect_id: str, longest: int) -> str:
+    """The request id of an effect: always the same for it. Ids of sessions within sessions are long."""
+    if len(effect_id) <= longest:
+        return effect_id
+    return hashlib.blake2b(effect_id.encode(), digest_size=16).hexdigest()
 
 
 @dataclass
@@ -82,9 +102,12 @@ class Partners:
     nodes: SipNodeServiceAsyncStub
     front_end: CallControlServiceAsyncStub
     applications: Applications
+    documents: Documents
     workers: Workers
     queries: Queries
     http: httpx.AsyncClient
+    http_location: Callable[[Call], str]
+    """Where a session's Basic HTTP events go to; "" when nothing comes in by HTTP."""
     log: FilteringBoundLogger
 
 
@@ -95,8 +118,7 @@ class Performer:
         """`listen(shard)`: the slot's answers are wanted from now on."""
         self._with = partners
         self._listen = listen
-        self._compiled: dict[str, Compiled] = {}
-        self._tasks: dict[int, set[asyncio.Task[None]]] = {}
+        self._tasks: dict[int, dict[str, set[asyncio.Task[None]]]] = {}
         handlers: Mapping[type[Any], Callable[[Shard, Call, Any], Awaitable[Input | None]]] = {
             Load: self._load,
             Submit: self._submit,
@@ -107,7 +129,7 @@ class Performer:
             Terminate: self._terminate,
             CreateCall: self._create_call,
             Fetch: self._fetch,
-            Timer: self._timer,
+            Post: self._post,
         }
         self._handlers = handlers
 
@@ -122,23 +144,34 @@ class Performer:
             case End(outcome, problem):
                 self._end(shard, call, outcome, problem)
             case Run():
-                self._spawn(shard, call, self._run(shard, session))
+                self._spawn(shard, call, self._run(shard, session, effect))
             case _:
                 self._spawn(shard, call, self._carry_out(shard, call, effect))
 
     def stop(self, slot: int) -> list[asyncio.Task[None]]:
         """Ends what is under way for a slot; gives the tasks to wait for."""
-        tasks = list(self._tasks.pop(slot, ()))
+        tasks = [task for of_session in self._tasks.pop(slot, {}).values() for task in of_session]
         for task in tasks:
             task.cancel()
         return tasks
 
+    def busy(self, slot: int, session_id: str) -> bool:
+        """Whether effects of a session are under way."""
+        return bool(self._tasks.get(slot, {}).get(session_id))
+
     def _spawn(self, shard: Shard, call: Call, work: Coroutine[Any, Any, None]) -> None:
         with continued(call.traceparent):
             task = asyncio.create_task(work)
-        tasks = self._tasks.setdefault(shard.slot, set())
+        sessions = self._tasks.setdefault(shard.slot, {})
+        tasks = sessions.setdefault(call.session_id, set())
         tasks.add(task)
-        task.add_done_callback(tasks.discard)
+
+        def ended(done: asyncio.Task[None]) -> None:
+            tasks.discard(done)
+            if not tasks and sessions.get(call.session_id) is tasks:
+                del sessions[call.session_id]
+
+        task.add_done_callback(ended)
 
     async def _carry_out(self, shard: Shard, call: Call, effect: Any) -> None:
         try:
@@ -155,30 +188,22 @@ class Performer:
     # -- the application ---------------------------------------------------------------------------------------
 
     async def _load(self, shard: Shard, call: Call, load: Load) -> Input:
+        applications = self._with.applications
         try:
-            url, compiled = await self._with.applications.load(load.urls)
+            if load.content is not None:
+                url, compiled = await applications.inline(load.urls[0] if load.urls else "", load.content)
+            else:
+                url, compiled = await applications.load(load.urls)
         except ApplicationError as error:
             return Broke(str(error), load.id)
-        self._compiled[call.session_id] = compiled
+        await self._with.documents.keep(compiled)
         return Loaded(load.id, url, compiled.source_hash, compiled.compiler_version)
 
-    async def _run(self, shard: Shard, session: Session) -> None:
+    async def _run(self, shard: Shard, session: Session, run: Run) -> None:
         call = session.call
-        compiled = self._compiled.get(call.session_id)
-        if compiled is None or not session.inbox:
-            return
-
-        async def answer(query: Any) -> tuple[Any, str]:
-            return self._with.queries.answer(call.tenant, query)
-
-        workers = self._with.workers
         try:
-            if session.snapshot:
-                step = workers.step(call.session_id, compiled, session.snapshot, session.inbox[0], answer)
-            else:
-                step = workers.begin(call.session_id, compiled, dict(call.parameters), answer)
-            result, snapshot = await step
-        except StepFailed as error:
+            result, snapshot = await self._step(shard, session, run)
+        except (StepFailed, UnknownDocument) as error:
             self._with.log.error("session failed", session=call.session_id, why=str(error))
             shard.post(call.session_id, Broke(str(error)))
             return
@@ -190,18 +215,39 @@ class Performer:
         ladder("session", f"in {', '.join(result.configuration)}", call_thread_id=call.call_thread_id)
         shard.post(call.session_id, Stepped(result, snapshot))
 
+    async def _step(self, shard: Shard, session: Session, run: Run) -> tuple[StepResult, bytes]:
+        call, workers = session.call, self._with.workers
+        compiled = await self._document(session)
+        processors = io_processors(call.session_id, self._with.http_location(call))
+
+        async def answer(query: Query) -> tuple[Json, str]:
+            if query.namespace == "scxml" and query.function == "accessible":
+                target = str(query.arguments[0]).removeprefix("#_scxml_")
+                return await shard.peek(target) is not None, ""
+            return self._with.queries.answer(call.tenant, query)
+
+        if run.operation == "start":
+            x = dict(call.parameters)
+            return await workers.begin(call.session_id, compiled, x, session.params, processors, answer)
+        state = State(call.session_id, compiled, session.snapshot, processors)
+        return await workers.step(state, run.event, answer)
+
+    async def _document(self, session: Session) -> Compiled:
+        """The document of a session, however long Redis is away."""
+        pause = 0.05
+        while True:
+            try:
+                return await self._with.documents.find(session.document_hash, session.compiler_version)
+            except StoreUnavailable as error:
+                self._with.log.warning("document not read yet", session=session.id, why=str(error))
+            await asyncio.sleep(pause)
+            pause = min(1.0, pause * 2)
+
     def _end(self, shard: Shard, call: Call, outcome: str, problem: str) -> None:
         level = self._with.log.error if outcome == "failed" else self._with.log.info
         level("session over", session=call.session_id, tenant=call.tenant, outcome=outcome, problem=problem)
         ladder("session", f"over: {outcome}", call_thread_id=call.call_thread_id)
-        self._compiled.pop(call.session_id, None)
-        self._spawn(shard, call, self._drop(call.session_id))
-
-    async def _drop(self, session_id: str) -> None:
-        try:
-            await self._with.workers.drop(session_id)
-        except StepFailed as error:
-            self._with.log.warning("session not dropped", session=session_id, why=str(error))
+        self._with.workers.forget(call.session_id)
 
     # -- routing -----------------------------------------------------------------------------------------------
 
@@ -282,7 +328,7 @@ class Performer:
     ) -> Input:
         """A request to the node that has the call, again through fail-overs under the same id."""
         body = getattr(request, str(request.WhichOneof("body")))
-        body.tenant, body.request_id = call.tenant, effect_id + suffix
+        body.tenant, body.request_id = call.tenant, wire_id(effect_id + suffix, NODE_ID)
         message = ExecuteRequest(tenant=call.tenant, request=request)
         try:
             slot = sip_slot_of_conn_id(call.conn_id)
@@ -296,7 +342,7 @@ class Performer:
     async def _create_call(self, shard: Shard, call: Call, effect: CreateCall) -> Input:
         request = MakeCallRequest(
             tenant=call.tenant,
-            request_id=effect.id[-64:],
+            request_id=wire_id(effect.id, FRONT_END_ID),
             dn=effect.origin,
             destination=effect.destination,
             user_data=to_kv(effect.pairs),
@@ -313,7 +359,7 @@ class Performer:
         http = self._with.http
         try:
             async with asyncio.timeout(fetch.timeout_ms / 1000):
-                headers = {key: str(value) for key, value in fetch.headers}
+                headers = {ONCE: fetch.id} | {key: str(value) for key, value in fetch.headers}
                 async with http.stream(
                     fetch.method, fetch.url, headers=headers, content=fetch.body
                 ) as response:
@@ -334,6 +380,15 @@ class Performer:
             return Outcome(fetch.id, f"http {response.status_code}", content[:1024])
         return Outcome(fetch.id, data={"statuscode": response.status_code, "content": content})
 
-    async def _timer(self, shard: Shard, call: Call, timer: Timer) -> Input:
-        await asyncio.sleep(max(0, timer.due_us - now_us()) / 1e6)
-        return Due(timer.id)
+    async def _post(self, shard: Shard, call: Call, message: Post) -> Input:
+        """A message by the Basic HTTP event processor; any 2xx is good (SCXML C.2)."""
+        headers = {"Content-Type": message.content_type, ONCE: message.id}
+        try:
+            answer = await self._with.http.post(
+                message.url, content=message.body.encode(), headers=headers, timeout=POST_S
+            )
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return Outcome(message.id, "REASON_DEPENDENCY_UNAVAILABLE", f"{type(error).__name__}: {error}")
+        if not answer.is_success:
+            return Outcome(message.id, f"http {answer.status_code}", f"{message.url}: {answer.status_code}")
+        return Outcome(message.id)

@@ -29,8 +29,6 @@ class Queries:
                 return login is not None, ""
             case "agent", "isLoggedIn":
                 return self._config.login_of(tenant, arguments[0]) is not None, ""
-            case "scxml", "accessible":
-                return False, ""
         return None, f"_genesys.{query.namespace}.{query.function} is not available on this platform yet"
 
     def _list_item(self, tenant: str, name: str, item: str, key: str) -> tuple[Json, str]:

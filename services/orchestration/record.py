@@ -11,8 +11,8 @@ from voice.record.v1.session_pb2 import PendingEffect, SessionRecord
 from voice.type.v1.kv_pb2 import KvList, KvPair
 
 from services.orchestration.effects import Pairs, Submit, Timer, from_json, to_json
-from services.orchestration.machine import Call, Phase, Session
 from services.orchestration.scxml import Event, Json
+from services.orchestration.session import Call, Parent, Phase, Session
 
 _PHASES = {
     Phase.STARTING: SessionPhase.SESSION_PHASE_STARTING,
@@ -42,7 +42,15 @@ def to_record(session: Session) -> SessionRecord:
         routed=session.routed,
         gone=session.gone,
         default_attempt=session.default_attempt,
+        params_json="" if session.params is None else json.dumps(session.params),
+        children=session.children,
+        cancelled=session.cancelled,
+        request_ids=session.requests,
+        problem=session.problem,
     )
+    if session.parent is not None:
+        record.parent_session_id = session.parent.session_id
+        record.parent_invokeid, record.depth = session.parent.invokeid, session.parent.depth
     for effect in session.pending.values():
         kind, body = to_json(effect)
         due = effect.due_us if isinstance(effect, Timer) else 0
@@ -92,6 +100,7 @@ def from_record(record: SessionRecord) -> Session:
     )
     ending = view.phase in (SessionPhase.SESSION_PHASE_FINISHED, SessionPhase.SESSION_PHASE_FAILED)
     starting = view.phase == SessionPhase.SESSION_PHASE_STARTING
+    parent = Parent(record.parent_session_id, record.parent_invokeid, record.depth)
     session = Session(
         call=call,
         phase=Phase.ENDING if ending else Phase.STARTING if starting else Phase.RUNNING,
@@ -108,6 +117,12 @@ def from_record(record: SessionRecord) -> Session:
         gone=record.gone,
         default_attempt=record.default_attempt,
         outcome="failed" if view.phase == SessionPhase.SESSION_PHASE_FAILED else "finished",
+        problem=record.problem,
+        parent=parent if record.parent_session_id else None,
+        params=json.loads(record.params_json) if record.params_json else None,
+        children=dict(record.children),
+        cancelled=record.cancelled,
+        requests=list(record.request_ids),
     )
     for pending in record.pending:
         session.pending[pending.id] = from_json(pending.kind, json.loads(pending.body_json))

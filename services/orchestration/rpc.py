@@ -20,9 +20,10 @@ from mesh.errors import DomainError, Reason, invalid
 from mesh.idempotency import New, RequestWindow
 from mesh.validation import Checks
 from services.orchestration.app import App
-from services.orchestration.machine import External, Session
+from services.orchestration.inputs import External
 from services.orchestration.record import to_view
 from services.orchestration.scxml import Event
+from services.orchestration.session import Session
 from services.orchestration.shard import Shard, now_us
 
 Context = grpc.aio.ServicerContext[Any, Any]

@@ -1,15 +1,17 @@
 """One slot of call threads: its sessions, one input after the other, one fenced write for all that came together.
 
 Order of work: take every input that is there, let the machines decide, write what changed with the cursor, then perform
-the effects. So an effect is never performed for a state that was not stored, and each event counts exactly once.
+the effects. So an effect is never performed for a state that was not stored, and each event counts exactly once. What
+sessions of the slot tell each other (parents and children) is decided within the turn and part of its write.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from structlog.typing import FilteringBoundLogger
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
@@ -18,21 +20,27 @@ from mesh.config_view import ConfigView
 from mesh.rq import SlotEvents
 from mesh.store import StoreUnavailable
 from mesh.telemetry import ladder
-from services.orchestration.effects import Effect
-from services.orchestration.machine import Begin, Call, CallNews, Input, Machine, Phase, Session
-from services.orchestration.store import Store
+from services.orchestration.asleep import Asleep
+from services.orchestration.effects import Effect, Inside, Spawn, Timer
+from services.orchestration.family import child_of, inputs_of
+from services.orchestration.inputs import Begin, CallNews, Due, Input
+from services.orchestration.machine import Machine
+from services.orchestration.session import Call, Phase, Session
+from services.orchestration.store import Change, Store
+from services.orchestration.timers import Timers, now_us
 from services.orchestration.voice import call_of, is_trigger, news_of
+
+__all__ = ["Shard", "now_us"]
 
 FIRST_PAUSE_S = 0.05
 """Pause after a write that Redis did not take, seconds; doubled up to the longest."""
 LONGEST_PAUSE_S = 1.0
 MAX_WAITING = 20_000
 """Inputs waiting for one slot before its event reader is made to wait."""
+TURN = 256
+"""Inputs decided and written together."""
 
-
-def now_us() -> int:
-    """UTC microseconds."""
-    return time.time_ns() // 1000
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,33 @@ class ForSession:
     """Called when what the input changed is stored."""
 
 
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """A session begins that no event asked for."""
+
+    session: Session
+    stored: Callable[[], None] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Sessions that have rested since this time (UTC microseconds) go to sleep."""
+
+    since_us: int
+
+
+@dataclass
+class _Turn:
+    """What one turn has decided so far."""
+
+    change: Change = field(default_factory=Change)
+    effects: list[tuple[Session, Effect]] = field(default_factory=list)
+    stored: list[Callable[[], None]] = field(default_factory=list)
+
+
+Item = SlotEvents | ForSession | Adopt | Rest
+
+
 @dataclass
 class Shard:
     """The sessions of one slot."""
@@ -54,26 +89,43 @@ class Shard:
     store: Store
     config: ConfigView
     perform: Callable[[Shard, Session, Effect], None]
+    busy: Callable[[int, str], bool]
+    """Whether effects of a session of the slot are under way."""
     log: FilteringBoundLogger
     started: Callable[[], None]
     """Called for each session that begins."""
     machines: dict[str, Machine] = field(default_factory=dict)
     _threads: dict[str, list[str]] = field(default_factory=dict)
-    _inputs: asyncio.Queue[SlotEvents | ForSession] = field(default_factory=asyncio.Queue)
+    _touched: dict[str, int] = field(default_factory=dict)
+    _inputs: asyncio.Queue[Item] = field(default_factory=asyncio.Queue)
     _room: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.timers = Timers(lambda session_id, effect_id: self.post(session_id, Due(effect_id)))
+        self.asleep = Asleep(
+            self.slot, self.store, lambda session_id: self.post(session_id, Begin(performed=True))
+        )
 
     async def take_over(self) -> str:
         """Reads what the slot has; gives the cursor to read events from. The sessions go on from their records."""
         sessions, cursor = await self.store.take_over(self.slot, self.epoch)
+        await self.asleep.take_over()
         for session in sessions:
             self._adopt(session)
-            self._inputs.put_nowait(ForSession(session.call.session_id, Begin()))
+            self.post(session.id, Begin())
         return cursor
+
+    def close(self) -> None:
+        """Nothing more happens here."""
+        self.timers.close()
+        self.asleep.close()
 
     @property
     def depth(self) -> int:
         """Inputs waiting."""
         return self._inputs.qsize()
+
+    # -- what comes in -----------------------------------------------------------------------------------------
 
     async def post_events(self, batch: SlotEvents) -> None:
         """Events of the slot; waits while too much is waiting."""
@@ -88,103 +140,175 @@ class Shard:
         # Outcomes of our own effects are bounded by what is pending: they never wait for room.
         self._inputs.put_nowait(ForSession(session_id, item, stored))
 
+    def start(self, session: Session, stored: Callable[[], None] | None = None) -> None:
+        """A session begins that no event asked for, unless it is here already; `stored` is called when it is stored."""
+        self._inputs.put_nowait(Adopt(session, stored))
+
+    def rest(self, since_us: int) -> None:
+        """Sessions that have rested since then go to sleep."""
+        self._inputs.put_nowait(Rest(since_us))
+
+    async def peek(self, session_id: str) -> Session | None:
+        """A session as it is, awake or asleep. Raises StoreUnavailable."""
+        machine = self.machines.get(session_id)
+        return machine.session if machine else await self.asleep.read(session_id)
+
+    # -- turns -------------------------------------------------------------------------------------------------
+
     async def run(self) -> None:
         """Works until cancelled."""
         while True:
-            first = await self._inputs.get()
-            items = [first]
-            while not self._inputs.empty() and len(items) < 256:
+            items = [await self._inputs.get()]
+            while not self._inputs.empty() and len(items) < TURN:
                 items.append(self._inputs.get_nowait())
             self._room.set()
             await self._turn(items)
 
-    async def _turn(self, items: list[SlotEvents | ForSession]) -> None:
-        changed: dict[str, Session] = {}
-        effects: list[tuple[Session, Effect]] = []
-        cursor = ""
+    async def _turn(self, items: list[Item]) -> None:
+        turn = _Turn()
         for item in items:
-            if isinstance(item, ForSession):
-                self._give(item.session_id, item.item, changed, effects)
-                continue
-            cursor = item.cursor
-            for envelope in item.events:
-                self._event(envelope, changed, effects)
-        if changed or cursor:
-            await self._write(list(changed.values()), cursor)
-        for item in items:
-            if isinstance(item, ForSession) and item.stored is not None:
-                item.stored()
-        for session, effect in effects:
-            self.perform(self, session, effect)
-        for session in changed.values():
+            match item:
+                case ForSession():
+                    await self._give(turn, item.session_id, item.item)
+                    turn.stored += [item.stored] if item.stored else []
+                case Adopt():
+                    await self._begin(turn, item.session)
+                    turn.stored += [item.stored] if item.stored else []
+                case Rest():
+                    self._rest(turn, item.since_us)
+                case _:
+                    await self._events(turn, item)
+        if turn.change:
+            await self._patiently(lambda: self.store.write(self.slot, self.epoch, turn.change))
+        for stored in turn.stored:
+            stored()
+        for session, effect in turn.effects:
+            if isinstance(effect, Timer):
+                self.timers.add(session.id, effect)
+            else:
+                self.perform(self, session, effect)
+        self.asleep.wrote(turn.change)
+        for session in turn.change.awake.values():
             if session.phase is Phase.OVER:
                 self._forget(session.call)
 
-    async def _write(self, changed: list[Session], cursor: str) -> None:
-        """Stores what was decided, however long Redis is away: nothing is done before. StaleEpoch ends the shard."""
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Asks Redis, however long it is away: nothing is decided or done before. StaleEpoch ends the turn."""
         pause = FIRST_PAUSE_S
         while True:
             try:
-                await self.store.write(self.slot, self.epoch, changed, cursor)
-                return
+                return await ask()
             except StoreUnavailable as error:
-                self.log.warning("state not stored yet", slot=self.slot, why=str(error), pause_s=pause)
+                self.log.warning("redis does not answer", slot=self.slot, why=str(error), pause_s=pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
 
-    def _event(
-        self, envelope: EventEnvelope, changed: dict[str, Session], effects: list[tuple[Session, Effect]]
-    ) -> None:
-        for session_id in self._threads.get(envelope.call_thread_id, ()):
-            call = self.machines[session_id].session.call
-            news = news_of(envelope, call)
-            if news.event is not None or news.gone:
-                self._give(session_id, news, changed, effects)
-        if is_trigger(envelope):
-            self._trigger(envelope, changed, effects)
+    async def _events(self, turn: _Turn, batch: SlotEvents) -> None:
+        turn.change.cursor = batch.cursor
+        threads = {envelope.call_thread_id for envelope in batch.events}
+        for session_id in await self._patiently(lambda: self.asleep.hearing(threads)):
+            await self._find(turn, session_id)
+        for envelope in batch.events:
+            for session_id in list(self._threads.get(envelope.call_thread_id, ())):
+                news = news_of(envelope, self.machines[session_id].session.call)
+                if news.event is not None or news.gone:
+                    await self._give(turn, session_id, news)
+            if is_trigger(envelope):
+                await self._trigger(turn, envelope)
 
-    def _trigger(
-        self, envelope: EventEnvelope, changed: dict[str, Session], effects: list[tuple[Session, Effect]]
-    ) -> None:
-        route_point = self.config.route_point(envelope.tenant, envelope.event.this_dn)
+    async def _trigger(self, turn: _Turn, envelope: EventEnvelope) -> None:
+        this_dn = envelope.event.this_dn
+        route_point = self.config.route_point(envelope.tenant, this_dn)
         if route_point is None or route_point.route_point is None:
-            self.log.warning(
-                "route request of an unknown DN", dn=envelope.event.this_dn, tenant=envelope.tenant
-            )
+            self.log.warning("route request of an unknown DN", dn=this_dn, tenant=envelope.tenant)
             return
         if not route_point.route_point.application_url and not route_point.route_point.default_dns:
             return  # a client's to route, and nobody else's
         try:
             call = call_of(envelope, route_point)
         except ValueError as error:
-            self.log.error("route request refused", dn=envelope.event.this_dn, why=str(error))
+            self.log.error("route request refused", dn=this_dn, why=str(error))
             return
-        if call.session_id in self.machines:
+        await self._begin(turn, Session(call, last_seq=envelope.seq))
+
+    async def _begin(self, turn: _Turn, session: Session) -> None:
+        if await self._find(turn, session.id) is not None:
             return
+        call = session.call
         ladder("session", f"session for {call.route_point}", call_thread_id=call.call_thread_id)
         self.started()
-        self._adopt(Session(call, last_seq=envelope.seq))
-        self._give(call.session_id, Begin(), changed, effects)
+        self._adopt(session)
+        await self._give(turn, session.id, Begin())
 
-    def _give(
-        self, session_id: str, item: Input, changed: dict[str, Session], effects: list[tuple[Session, Effect]]
-    ) -> None:
+    async def _give(self, turn: _Turn, session_id: str, item: Input) -> None:
+        """Lets the session decide, and those that it tells something."""
+        waiting: deque[tuple[str, Input]] = deque([(session_id, item)])
+        while waiting:
+            name, what = waiting.popleft()
+            machine = await self._find(turn, name)
+            if machine is None:
+                continue
+            session = machine.session
+            if isinstance(what, CallNews) and what.seq <= session.last_seq:
+                continue
+            if isinstance(what, Due) and what.effect_id not in session.pending:
+                continue
+            turn.change.awake[name] = session
+            self._touched[name] = now_us()
+            for effect in machine.handle(what, now_us()):
+                if not isinstance(effect, Inside):
+                    turn.effects.append((session, effect))
+                    continue
+                if isinstance(effect, Spawn):
+                    self.started()
+                    self._adopt(child_of(session, effect))
+                waiting += await self._inside(turn, session, effect)
+
+    async def _inside(self, turn: _Turn, session: Session, effect: Inside) -> list[tuple[str, Input]]:
+        there = await self._find(turn, effect.session_id) is not None
+        return inputs_of(session, effect, there=there)
+
+    # -- who is here -------------------------------------------------------------------------------------------
+
+    async def _find(self, turn: _Turn, session_id: str) -> Machine | None:
+        """A session's machine; one that sleeps is woken."""
         machine = self.machines.get(session_id)
-        if machine is None:
-            return
-        session = machine.session
-        if isinstance(item, CallNews) and item.seq <= session.last_seq:
-            return
-        effects += [(session, effect) for effect in machine.handle(item, now_us())]
-        changed[session_id] = session
+        if machine is not None:
+            return machine
+        session = turn.change.asleep.pop(session_id, None)
+        if session is not None:  # on its way to sleep, and back
+            turn.change.awake[session_id] = session
+            return self._adopt(session)
+        session = await self._patiently(lambda: self.asleep.read(session_id))
+        if session is None:
+            return None
+        machine = self._adopt(session)
+        turn.change.woken[session_id] = turn.change.awake[session_id] = session
+        turn.effects += [(session, effect) for effect in machine.handle(Begin(performed=True), now_us())]
+        return machine
 
-    def _adopt(self, session: Session) -> None:
+    def _rest(self, turn: _Turn, since_us: int) -> None:
+        for name, machine in list(self.machines.items()):
+            session = machine.session
+            rested = self._touched.get(name, 0) <= since_us and name not in turn.change.awake
+            if not rested or not session.resting or self.busy(self.slot, name):
+                continue
+            turn.change.asleep[name] = session
+            self._forget(session.call)
+
+    def _adopt(self, session: Session) -> Machine:
         call = session.call
-        self.machines[call.session_id] = Machine(session)
-        self._threads.setdefault(call.call_thread_id, []).append(call.session_id)
+        machine = self.machines[call.session_id] = Machine(session)
+        self._touched[call.session_id] = now_us()
+        if session.parent is None:
+            # A child hears of its call by what its parent forwards.
+            self._threads.setdefault(call.call_thread_id, []).append(call.session_id)
+        return machine
 
     def _forget(self, call: Call) -> None:
-        if self.machines.pop(call.session_id, None) is None:
+        self._touched.pop(call.session_id, None)
+        machine = self.machines.pop(call.session_id, None)
+        if machine is None or machine.session.parent is not None:
             return
         others = self._threads[call.call_thread_id]
         others.remove(call.session_id)

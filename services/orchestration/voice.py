@@ -9,9 +9,10 @@ from voice.tlib.v1.message_type_pb2 import MessageType
 from mesh.config_objects import Dn
 from mesh.identifiers import conn_id_text, session_id
 from services.orchestration.address import fill, with_parameters
-from services.orchestration.machine import Call, CallNews
+from services.orchestration.inputs import CallNews
 from services.orchestration.record import from_kv
 from services.orchestration.scxml import Event, Json
+from services.orchestration.session import Call
 
 _PREFIX = "MESSAGE_TYPE_EVENT_"
 

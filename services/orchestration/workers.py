@@ -1,171 +1,252 @@
-"""Worker processes that hold the JavaScript contexts, one step at a time each, under a watchdog.
+"""Sessions spread over worker processes: who runs a step, and what a step that does not end may hold up.
 
-A native call inside the engine can run for seconds past every limit; then the whole process is killed. Its other sessions
-go on from their last snapshots, which the host has, in the process that takes its place.
+QuickJS's own limits are no sandbox: a single native call can run for seconds past all of them. So contexts live in worker
+processes, one step at a time each. A step that has used SUSPECT_S of CPU goes on alone: its lane gets another process, and
+the sessions that waited go on there from their snapshots. From then on its document runs in a lane apart.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 import time
 import zlib
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
 from mesh.telemetry.metrics import Metrics
+from services.orchestration.process import UNKNOWN, Process, StepFailed, WorkerLost
 from services.orchestration.scxml import Compiled, Event, Json, Query, StepResult
 from services.orchestration.scxml.effects import event_to_json, result_from_json
 
-WATCHDOG_S = 2.0
-"""Longest step, wall-clock seconds; then the process is killed."""
-START_S = 10.0
-"""Longest start of a worker process with its first answer, seconds."""
+__all__ = ["State", "StepFailed", "Workers"]
+
+SUSPECT_S = 0.03
+"""CPU time of a step after which its lane goes on without it, seconds. A step of 50 states takes 0.1 ms, a start 2 ms."""
+APART_S = 60.0
+"""How long the document of such a step runs apart, seconds."""
+IDLE_S = 10.0
+"""A context that nobody has used for so long is dropped; the next step restores it (2 ms), seconds."""
 Answer = Callable[[Query], Awaitable[tuple[Json, str]]]
 """Answers a query of a step: value, or an error text."""
 
 
-class StepFailed(Exception):
-    """The step could not be done: the worker was killed while it ran, or refused it."""
+@dataclass(frozen=True, slots=True)
+class State:
+    """A session between two steps."""
+
+    session: str
+    compiled: Compiled
+    snapshot: bytes
+    processors: Json
 
 
-class _Process:
-    """One worker process. Restarted by the next call after it was lost."""
+@dataclass
+class _Lane:
+    """One step after the other, in the process it has at the moment."""
 
-    def __init__(self, log: FilteringBoundLogger, on_kill: Callable[[], None]) -> None:
-        self._log = log
-        self._on_kill = on_kill
-        self._process: asyncio.subprocess.Process | None = None
-        self._number = 0
-        self.lock = asyncio.Lock()
-        self.documents: set[str] = set()
-        self.sessions: set[str] = set()
-
-    async def call(self, op: str, **fields: Json) -> dict[str, Any]:
-        """One request; the lock is held. Raises StepFailed."""
-        fresh = self._process is None or self._process.returncode is not None
-        process = await self._start() if fresh else self._process
-        assert process is not None and process.stdin is not None and process.stdout is not None
-        self._number += 1
-        body = json.dumps({"id": self._number, "op": op, **fields}, separators=(",", ":")).encode()
-        try:
-            async with asyncio.timeout(START_S if fresh else WATCHDOG_S):
-                process.stdin.write(len(body).to_bytes(4, "big") + body)
-                await process.stdin.drain()
-                size = int.from_bytes(await process.stdout.readexactly(4), "big")
-                answer: dict[str, Any] = json.loads(await process.stdout.readexactly(size))
-        except (TimeoutError, asyncio.IncompleteReadError, ConnectionError) as error:
-            await self.kill()
-            why = "ran longer than the watchdog allows" if isinstance(error, TimeoutError) else "died"
-            raise StepFailed(f"the worker process {why} in {op}") from error
-        except asyncio.CancelledError:
-            # An answer nobody waits for would be taken for that of the next request.
-            await self.kill()
-            raise
-        if "error" in answer:
-            raise StepFailed(f"{op} refused: {answer['error']}: {answer['message']}")
-        ok: dict[str, Any] = answer["ok"]
-        return ok
-
-    async def _start(self) -> asyncio.subprocess.Process:
-        self.documents.clear()
-        self.sessions.clear()
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "services.orchestration.scxml.worker",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=64 * 1024 * 1024,
-        )
-        self._log.info("worker started", pid=self._process.pid)
-        return self._process
-
-    async def kill(self) -> None:
-        """Ends the process at once; its contexts are gone."""
-        process, self._process = self._process, None
-        self.documents.clear()
-        self.sessions.clear()
-        if process is not None and process.returncode is None:
-            self._on_kill()
-            process.kill()
-            await process.wait()
+    process: Process
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    patient: bool = False
+    """It waits for its steps, however long they take."""
+    waiting: int = 0
+    """Steps that wait for their turn."""
 
 
 class Workers:
-    """Sessions spread over worker processes by their id."""
+    """Runs steps."""
 
     def __init__(self, count: int, metrics: Metrics, log: FilteringBoundLogger) -> None:
-        kills = metrics.counter("worker_kills_total", "Worker processes killed by the watchdog or found dead")
-        self._processes = [_Process(log, kills.inc) for _ in range(count)]
-        self._seconds = metrics.histogram("step_seconds", "Time of a macrostep, queries included")
+        self._log = log
+        self._kills = metrics.counter(
+            "worker_kills_total", "Worker processes killed by the watchdog or found dead"
+        )
+        self._set_apart = metrics.counter(
+            "worker_set_apart_total", "Steps that went on apart from their lane"
+        )
+        self._seconds = metrics.histogram("step_seconds", "Time of a macrostep, waiting and queries included")
+        self._lanes = [_Lane(self._process()) for _ in range(count)]
+        self._apart = _Lane(self._process(), patient=True)
+        self._suspects: OrderedDict[str, float] = OrderedDict()
+        self._spares: list[Process] = [self._process()]
+        self._work: set[asyncio.Task[Any]] = set()
+        metrics.gauge("contexts", "Sessions whose JavaScript context is in a worker process").set_function(
+            lambda: float(sum(len(process.sessions) for process in self._processes()))
+        )
+        metrics.queue("steps", lambda: sum(lane.waiting for lane in (*self._lanes, self._apart)))
+
+    def _process(self) -> Process:
+        return Process(self._log, self._kills.inc)
+
+    def _processes(self) -> list[Process]:
+        return [lane.process for lane in self._lanes] + [self._apart.process, *self._spares]
 
     async def start(self) -> None:
-        """Starts every process."""
-        for process in self._processes:
-            async with process.lock:
-                await process.call("stats")
+        """Starts every process that steps do not wait for."""
+        await asyncio.gather(*(p.warm() for p in [lane.process for lane in self._lanes] + self._spares))
 
     async def stop(self) -> None:
         """Ends every process."""
-        for process in self._processes:
+        for task in self._work:
+            task.cancel()
+        await asyncio.gather(*self._work, return_exceptions=True)
+        for process in self._processes():
             await process.kill()
 
+    # -- what callers do ---------------------------------------------------------------------------------------
+
     async def begin(
-        self, session: str, compiled: Compiled, x: Json, answer: Answer
+        self, session: str, compiled: Compiled, x: Json, params: Json, processors: Json, answer: Answer
     ) -> tuple[StepResult, bytes]:
         """The first step of a session. Raises StepFailed."""
-        process = self._process_of(session)
-        async with process.lock:
-            if session in process.sessions:
-                await process.call("drop", session=session)
-                process.sessions.discard(session)
-            await self._load(process, compiled)
-            seed = zlib.crc32(session.encode()) & 0x7FFFFFFF
-            now = _now_ms()
-            fields: dict[str, Json] = {
-                "session": session, "key": compiled.source_hash, "now": now, "seed": seed, "x": x, "io_processors": {},
-                "keep": True,
-            }  # fmt: skip
-            process.sessions.add(session)
-            return await self._finish(process, session, await process.call("start", **fields), now, answer)
+        now = _now_ms()
+        fields: dict[str, Json] = {
+            "session": session, "key": compiled.source_hash, "now": now, "seed": zlib.crc32(session.encode()) & 0x7FFFFFFF,
+            "x": x, "params": params, "io_processors": processors, "keep": True,
+        }  # fmt: skip
 
-    async def step(
-        self, session: str, compiled: Compiled, snapshot: bytes, event: Event, answer: Answer
-    ) -> tuple[StepResult, bytes]:
-        """One event. A session that the process does not have is restored from its snapshot. Raises StepFailed."""
-        process = self._process_of(session)
-        async with process.lock:
-            with self._seconds.time():
-                if session not in process.sessions:
-                    await self._load(process, compiled)
-                    await process.call(
-                        "restore",
-                        session=session,
-                        key=compiled.source_hash,
-                        snapshot=snapshot.decode(),
-                        io_processors={},
-                    )
-                    process.sessions.add(session)
-                now = _now_ms()
-                raw = await process.call(
-                    "step", session=session, event=event_to_json(event), now=now, keep=True
+        async def work(process: Process) -> tuple[StepResult, bytes]:
+            await process.drop(session)
+            await process.load(compiled)
+            process.sessions[session] = UNKNOWN
+            raw = await process.call("start", **fields)
+            return await self._finish(process, session, raw, now, answer)
+
+        return await self._carry_out(session, compiled, work)
+
+    async def step(self, state: State, event: Event | None, answer: Answer) -> tuple[StepResult, bytes]:
+        """One event; None: the session leaves its states and ends. A session that the process does not have in this
+        state is restored. Raises StepFailed."""
+        session = state.session
+
+        async def work(process: Process) -> tuple[StepResult, bytes]:
+            if process.sessions.get(session) != state.snapshot:
+                await process.drop(session)
+                await process.load(state.compiled)
+                process.sessions[session] = UNKNOWN
+                await process.call(
+                    "restore",
+                    session=session,
+                    key=state.compiled.source_hash,
+                    snapshot=state.snapshot.decode(),
+                    io_processors=state.processors,
                 )
-                return await self._finish(process, session, raw, now, answer)
+            process.sessions[session] = UNKNOWN
+            now = _now_ms()
+            fields: dict[str, Json] = {"session": session, "now": now, "keep": True}
+            if event is None:
+                raw = await process.call("terminate", **fields)
+            else:
+                raw = await process.call("step", event=event_to_json(event), **fields)
+            return await self._finish(process, session, raw, now, answer)
 
-    async def drop(self, session: str) -> None:
-        """Forgets a session."""
-        process = self._process_of(session)
-        async with process.lock:
-            if session in process.sessions:
-                process.sessions.discard(session)
-                await process.call("drop", session=session)
+        return await self._carry_out(session, state.compiled, work)
+
+    def forget(self, session: str) -> None:
+        """The session is over; its context goes with the next idle ones."""
+        for process in self._processes():
+            process.used.pop(session, None)
+
+    async def rest(self) -> None:
+        """Drops contexts that nobody has used for a while, without holding up a step."""
+        before = time.monotonic() - IDLE_S
+        for lane in (*self._lanes, self._apart):
+            while not lane.lock.locked():
+                async with lane.lock:
+                    if not await lane.process.drop_idle(before):
+                        break
+
+    # -- lanes -------------------------------------------------------------------------------------------------
+
+    async def _carry_out(
+        self, session: str, compiled: Compiled, work: Callable[[Process], Awaitable[tuple[StepResult, bytes]]]
+    ) -> tuple[StepResult, bytes]:
+        """Runs a step in the session's lane. It is never left half done: whoever asked may be cancelled."""
+        task = asyncio.create_task(self._in_lane(self._lane_of(session, compiled), compiled, work))
+        self._work.add(task)
+        task.add_done_callback(self._done)
+        with self._seconds.time():
+            return await asyncio.shield(task)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._work.discard(task)
+        if not task.cancelled() and (error := task.exception()) and not isinstance(error, StepFailed):
+            self._log.error("a step broke", exc_info=error)
+
+    async def _in_lane(
+        self, lane: _Lane, compiled: Compiled, work: Callable[[Process], Awaitable[tuple[StepResult, bytes]]]
+    ) -> tuple[StepResult, bytes]:
+        lane.waiting += 1
+        try:
+            await lane.lock.acquire()
+        finally:
+            lane.waiting -= 1
+        held, process = True, lane.process
+        task = asyncio.ensure_future(self._twice(process, work))
+        try:
+            while not (await asyncio.wait({task}, timeout=SUSPECT_S))[0]:
+                if held and not lane.patient and process.cpu_of_call() >= SUSPECT_S:
+                    self._detach(lane, compiled)
+                    lane.lock.release()
+                    held = False
+            return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            if held:
+                lane.lock.release()
+            else:
+                await self._back(process)
+
+    async def _twice(
+        self, process: Process, work: Callable[[Process], Awaitable[tuple[StepResult, bytes]]]
+    ) -> tuple[StepResult, bytes]:
+        """A step has no effect before its result is stored: when somebody killed its process it is done again, once."""
+        try:
+            await process.warm()
+            return await work(process)
+        except WorkerLost as error:
+            self._log.warning("worker died in a step, which is done again", why=str(error))
+        return await work(process)
+
+    def _detach(self, lane: _Lane, compiled: Compiled) -> None:
+        """The lane goes on with another process; the document runs apart for some time."""
+        self._set_apart.inc()
+        self._log.warning(
+            "a step runs long and goes on apart", document=compiled.source_hash[:16], url=compiled.url
+        )
+        self._suspects[compiled.source_hash] = time.monotonic() + APART_S
+        self._suspects.move_to_end(compiled.source_hash)
+        while len(self._suspects) > 1000:
+            self._suspects.popitem(last=False)
+        lane.process = self._spares.pop() if self._spares else self._process()
+        if not self._spares:
+            self._prepare(self._process())
+
+    def _prepare(self, spare: Process) -> None:
+        self._spares.append(spare)
+        task = asyncio.create_task(spare.warm())
+        self._work.add(task)
+        task.add_done_callback(self._done)
+
+    async def _back(self, process: Process) -> None:
+        """A process whose long step has ended is a spare one when there is none."""
+        if self._spares:
+            await process.kill(planned=True)
+        else:
+            self._prepare(process)
+
+    def _lane_of(self, session: str, compiled: Compiled) -> _Lane:
+        if self._suspects.get(compiled.source_hash, 0.0) > time.monotonic():
+            return self._apart
+        return self._lanes[zlib.crc32(session.encode()) % len(self._lanes)]
 
     async def _finish(
-        self, process: _Process, session: str, raw: dict[str, Any], now: float, answer: Answer
+        self, process: Process, session: str, raw: dict[str, Any], now: float, answer: Answer
     ) -> tuple[StepResult, bytes]:
         result = result_from_json(raw)
         while result.query is not None:
@@ -175,17 +256,12 @@ class Workers:
                 "answer", session=session, query=result.query.id, now=now, keep=True, **given
             )
             result = result_from_json(raw)
+        snapshot: bytes = raw.get("snapshot", "").encode()
         if result.finished:
-            process.sessions.discard(session)
-        return result, raw.get("snapshot", "").encode()
-
-    async def _load(self, process: _Process, compiled: Compiled) -> None:
-        if compiled.source_hash not in process.documents:
-            await process.call("load", key=compiled.source_hash, compiled=compiled.to_json())
-            process.documents.add(compiled.source_hash)
-
-    def _process_of(self, session: str) -> _Process:
-        return self._processes[zlib.crc32(session.encode()) % len(self._processes)]
+            process.ended(session)
+        else:
+            process.note(session, snapshot)
+        return result, snapshot
 
 
 def _now_ms() -> float:

@@ -83,8 +83,8 @@ def _runtime() -> Script:
 
 
 @functools.lru_cache(maxsize=KEPT_DOCUMENTS)
-def _document(code: str) -> Script:
-    # With its source: a function that a session has made is kept as text in its snapshots.
+def parse(code: str) -> Script:
+    """A document's code, parsed. With its source: a function that a session has made is kept as text in its snapshots."""
     return prepare(code, keep_source=True)
 
 
@@ -101,7 +101,7 @@ class Engine:
     def factory(self, code: str) -> Any:
         """The function a compiled document evaluates to."""
         try:
-            return evaluate(self._context, _document(code))
+            return evaluate(self._context, parse(code))
         except (quickjs.JSException, quickjs.StackOverflow) as error:
             raise Stopped(_failure(error)) from None
 

@@ -32,7 +32,7 @@ from typing import IO, Any
 
 from services.orchestration.scxml.compiler import Compiled
 from services.orchestration.scxml.effects import Event, Json, Limits, StepResult, result_to_json
-from services.orchestration.scxml.engine import warm
+from services.orchestration.scxml.engine import parse, warm
 from services.orchestration.scxml.interpreter import Interpreter, SessionError, SnapshotError
 
 SPARE_CONTEXTS = 4
@@ -110,7 +110,8 @@ class Worker:
     # -- documents ----------------------------------------------------------------------------------
 
     def _load(self, request: dict[str, Any]) -> Json:
-        self._documents[request["key"]] = Compiled.from_json(request["compiled"])
+        compiled = self._documents[request["key"]] = Compiled.from_json(request["compiled"])
+        parse(compiled.code)
         return {}
 
     def _unload(self, request: dict[str, Any]) -> Json:

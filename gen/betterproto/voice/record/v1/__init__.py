@@ -26,6 +26,8 @@ __all__ = (
     "SipMaking",
     "SipParty",
     "SipPartyKind",
+    "SipPending",
+    "SipPendingKind",
     "SipRefusal",
     "SipRenegotiation",
     "SipRequest",
@@ -246,6 +248,64 @@ class SipPartyKind(betterproto2.Enum):
             "SIP_PARTY_KIND_PHONE": 1,
             "SIP_PARTY_KIND_EXTERNAL": 2,
             "SIP_PARTY_KIND_ROUTE_POINT": 3,
+        }
+
+
+class SipPendingKind(betterproto2.Enum):
+    """
+    What was about to be sent.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Not said.
+    """
+
+    ALERT = 1
+    """
+    180 or 183 to a caller.
+    """
+
+    ACCEPT = 2
+    """
+    200 to a caller.
+    """
+
+    REJECT = 3
+    """
+    A final failure to a caller.
+    """
+
+    ACK = 4
+    """
+    ACK of the 2xx to our INVITE.
+    """
+
+    ACCEPT_OFFER = 5
+    """
+    200 to a re-INVITE.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "SIP_PENDING_KIND_UNSPECIFIED",
+            1: "SIP_PENDING_KIND_ALERT",
+            2: "SIP_PENDING_KIND_ACCEPT",
+            3: "SIP_PENDING_KIND_REJECT",
+            4: "SIP_PENDING_KIND_ACK",
+            5: "SIP_PENDING_KIND_ACCEPT_OFFER",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "SIP_PENDING_KIND_UNSPECIFIED": 0,
+            "SIP_PENDING_KIND_ALERT": 1,
+            "SIP_PENDING_KIND_ACCEPT": 2,
+            "SIP_PENDING_KIND_REJECT": 3,
+            "SIP_PENDING_KIND_ACK": 4,
+            "SIP_PENDING_KIND_ACCEPT_OFFER": 5,
         }
 
 
@@ -761,6 +821,50 @@ class SessionRecord(betterproto2.Message):
     Which default DN is tried, from 1; 0 when none is.
     """
 
+    parent_session_id: "str" = betterproto2.field(18, betterproto2.TYPE_STRING)
+    """
+    Session that invoked this one; empty when nobody did.
+    """
+
+    parent_invokeid: "str" = betterproto2.field(19, betterproto2.TYPE_STRING)
+    """
+    Id of that invocation.
+    """
+
+    depth: "int" = betterproto2.field(20, betterproto2.TYPE_UINT32)
+    """
+    How many invocations deep it is; 0 when nobody invoked it.
+    """
+
+    params_json: "str" = betterproto2.field(21, betterproto2.TYPE_STRING)
+    """
+    Values for the document's top-level data, as JSON; empty when there are none.
+    """
+
+    children: "dict[str, str]" = betterproto2.field(
+        22,
+        betterproto2.TYPE_MAP,
+        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+    )
+    """
+    Invoked sessions that live: invokeid to session id.
+    """
+
+    cancelled: "bool" = betterproto2.field(23, betterproto2.TYPE_BOOL)
+    """
+    Whether it is to leave its states and end.
+    """
+
+    request_ids: "list[str]" = betterproto2.field(24, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Ids of requests from outside that were taken, oldest first; the last 64.
+    """
+
+    problem: "str" = betterproto2.field(25, betterproto2.TYPE_STRING)
+    """
+    Why it failed.
+    """
+
 
 default_message_pool.register_message("voice.record.v1", "SessionRecord", SessionRecord)
 
@@ -810,9 +914,9 @@ default_message_pool.register_message("voice.record.v1", "SipAsk", SipAsk)
 @dataclass(eq=False, repr=False)
 class SipCall(betterproto2.Message):
     """
-    A call thread as its SIP node keeps it: written under the epoch of its SIP slot before the first effect, at each new early
-    dialog, at the answer before the caller hears of it and at each completed change; deleted at the end. With the tail of the
-    thread's event stream it is all that an heir needs.
+    A call thread as its SIP node keeps it: written under the epoch of its SIP slot before the first effect, before events are
+    told, at each new early dialog, at the answer before the caller hears of it and at each completed change; deleted when its
+    last event is stored. It is all that an heir needs.
     """
 
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
@@ -912,6 +1016,21 @@ class SipCall(betterproto2.Message):
     )
     """
     Events not known to be in the stream, in order; an heir sends them again.
+    """
+
+    display: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
+    """
+    Display name of the caller as received.
+    """
+
+    max_forwards: "int" = betterproto2.field(21, betterproto2.TYPE_UINT32)
+    """
+    Hops left for requests on behalf of the call.
+    """
+
+    pending: "list[SipPending]" = betterproto2.field(22, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    What was about to be sent, in order.
     """
 
 
@@ -1160,6 +1279,16 @@ class SipLeg(betterproto2.Message):
     Tag of our side while there is no dialog.
     """
 
+    offer_invite: "bytes" = betterproto2.field(15, betterproto2.TYPE_BYTES)
+    """
+    Re-INVITE that is not completed: the peer's as received, or ours as sent, with its Via.
+    """
+
+    offer_response: "bytes" = betterproto2.field(16, betterproto2.TYPE_BYTES)
+    """
+    Last response to it: ours that waits for ACK, or the peer's 2xx that is to be acknowledged.
+    """
+
 
 default_message_pool.register_message("voice.record.v1", "SipLeg", SipLeg)
 
@@ -1308,6 +1437,59 @@ class SipParty(betterproto2.Message):
 
 
 default_message_pool.register_message("voice.record.v1", "SipParty", SipParty)
+
+
+@dataclass(eq=False, repr=False)
+class SipPending(betterproto2.Message):
+    """
+    A message that follows from the state written and was to be sent once it was: an heir cannot know whether it was, and sends
+    it (again). INVITE, CANCEL and BYE are not among them: the state of their leg says that they are due.
+    """
+
+    kind: "SipPendingKind" = betterproto2.field(
+        1, betterproto2.TYPE_ENUM, default_factory=lambda: SipPendingKind(0)
+    )
+    """
+    What.
+    """
+
+    leg: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
+    """
+    Leg.
+    """
+
+    status: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Status, of ALERT and REJECT.
+    """
+
+    body: "bytes" = betterproto2.field(4, betterproto2.TYPE_BYTES)
+    """
+    Session description.
+    """
+
+    body_type: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    Its content type.
+    """
+
+    invite: "bytes" = betterproto2.field(6, betterproto2.TYPE_BYTES)
+    """
+    Of REJECT, whose leg has ended: the INVITE as received.
+    """
+
+    peer: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    Of REJECT: host:port the INVITE came from.
+    """
+
+    local_tag: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Of REJECT: tag of our side.
+    """
+
+
+default_message_pool.register_message("voice.record.v1", "SipPending", SipPending)
 
 
 @dataclass(eq=False, repr=False)
@@ -1663,6 +1845,11 @@ class ThreadRecord(betterproto2.Message):
     )
     """
     The thread with all its calls and parties.
+    """
+
+    epoch: "int" = betterproto2.field(3, betterproto2.TYPE_UINT64)
+    """
+    Epoch of the SIP slot in the latest event: another one now means that the calls have another owner.
     """
 
 

@@ -26,6 +26,26 @@ class SessionRecord(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ChildrenEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     SESSION_FIELD_NUMBER: _builtins.int
     CALL_UUID_FIELD_NUMBER: _builtins.int
     ANI_FIELD_NUMBER: _builtins.int
@@ -43,6 +63,14 @@ class SessionRecord(_message.Message):
     ROUTED_FIELD_NUMBER: _builtins.int
     GONE_FIELD_NUMBER: _builtins.int
     DEFAULT_ATTEMPT_FIELD_NUMBER: _builtins.int
+    PARENT_SESSION_ID_FIELD_NUMBER: _builtins.int
+    PARENT_INVOKEID_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
+    PARAMS_JSON_FIELD_NUMBER: _builtins.int
+    CHILDREN_FIELD_NUMBER: _builtins.int
+    CANCELLED_FIELD_NUMBER: _builtins.int
+    REQUEST_IDS_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
     call_uuid: _builtins.str
     """CallUUID of the call."""
     ani: _builtins.str
@@ -63,6 +91,18 @@ class SessionRecord(_message.Message):
     """Whether the call is gone."""
     default_attempt: _builtins.int
     """Which default DN is tried, from 1; 0 when none is."""
+    parent_session_id: _builtins.str
+    """Session that invoked this one; empty when nobody did."""
+    parent_invokeid: _builtins.str
+    """Id of that invocation."""
+    depth: _builtins.int
+    """How many invocations deep it is; 0 when nobody invoked it."""
+    params_json: _builtins.str
+    """Values for the document's top-level data, as JSON; empty when there are none."""
+    cancelled: _builtins.bool
+    """Whether it is to leave its states and end."""
+    problem: _builtins.str
+    """Why it failed."""
     @_builtins.property
     def session(self) -> _orchestration_service_pb2.Session:
         """What is shown of it."""
@@ -91,6 +131,14 @@ class SessionRecord(_message.Message):
     def user_data(self) -> _kv_pb2.KvList:
         """User data of the call as last heard."""
 
+    @_builtins.property
+    def children(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Invoked sessions that live: invokeid to session id."""
+
+    @_builtins.property
+    def request_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of requests from outside that were taken, oldest first; the last 64."""
+
     def __init__(
         self,
         *,
@@ -111,10 +159,18 @@ class SessionRecord(_message.Message):
         routed: _builtins.bool = ...,
         gone: _builtins.bool = ...,
         default_attempt: _builtins.int = ...,
+        parent_session_id: _builtins.str = ...,
+        parent_invokeid: _builtins.str = ...,
+        depth: _builtins.int = ...,
+        params_json: _builtins.str = ...,
+        children: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        cancelled: _builtins.bool = ...,
+        request_ids: _abc.Iterable[_builtins.str] | None = ...,
+        problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters", "session", b"session", "user_data", b"user_data"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ani", b"ani", "call_uuid", b"call_uuid", "compiler_version", b"compiler_version", "default_attempt", b"default_attempt", "default_dns", b"default_dns", "dnis", b"dnis", "gone", b"gone", "inbox_json", b"inbox_json", "last_seq", b"last_seq", "parameters", b"parameters", "pending", b"pending", "routed", b"routed", "session", b"session", "snapshot", b"snapshot", "traceparent", b"traceparent", "urls", b"urls", "user_data", b"user_data"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ani", b"ani", "call_uuid", b"call_uuid", "cancelled", b"cancelled", "children", b"children", "compiler_version", b"compiler_version", "default_attempt", b"default_attempt", "default_dns", b"default_dns", "depth", b"depth", "dnis", b"dnis", "gone", b"gone", "inbox_json", b"inbox_json", "last_seq", b"last_seq", "parameters", b"parameters", "params_json", b"params_json", "parent_invokeid", b"parent_invokeid", "parent_session_id", b"parent_session_id", "pending", b"pending", "problem", b"problem", "request_ids", b"request_ids", "routed", b"routed", "session", b"session", "snapshot", b"snapshot", "traceparent", b"traceparent", "urls", b"urls", "user_data", b"user_data"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
