@@ -21,6 +21,7 @@ from etcdserverpb import rpc_pb2_grpc as rpc
 
 from mesh.etcd_values import CHANNEL_OPTIONS, EtcdUnavailable, endpoints_of
 from mesh.steady import steady
+from mesh.telemetry.metrics import Metrics
 
 TTL_S = 2
 """Lease TTL, seconds; etcd's least with its default election timeout."""
@@ -218,6 +219,17 @@ class Lease:
     def good(self) -> bool:
         """Whether that deadline is still ahead."""
         return boottime_ns() < self.deadline_ns()
+
+    def measure(self, metrics: Metrics) -> None:
+        """voicemesh_<service>_leases_lost_total, _lease_left_seconds."""
+        lost = metrics.counter("leases_lost_total", "Leases that ended while the process lived")
+
+        async def count() -> None:
+            lost.inc()
+
+        self._lost.append(count)
+        left = metrics.gauge("lease_left_seconds", "Until the lease's local deadline; below 0: past it")
+        left.set_function(lambda: (self.deadline_ns() - boottime_ns()) / 1e9 if self.deadline_ns() else -1.0)
 
     def on_lost(self, callback: Callable[[], Awaitable[None]]) -> None:
         """`callback` is awaited when the lease has ended, before a new one counts."""
