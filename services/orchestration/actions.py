@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,19 +13,29 @@ from services.orchestration.effects import (
     DeleteUserData,
     Fetch,
     Pairs,
+    Respond,
     Resubmit,
     Route,
     SetUserData,
+    Start,
     Stored,
     Submit,
     TargetWish,
     Terminate,
+    TerminateOther,
 )
 from services.orchestration.scxml import Action, ActionChild, Event, Json
+from services.orchestration.session import Call
 
 MAX_FETCH_MS = 60_000
 """Longest HTTP request of an application, milliseconds."""
 DEFAULT_FETCH_MS = 5_000
+MAX_RETRIES = 5
+"""Further attempts of an HTTP request."""
+MAX_EXCLUDED = 100
+"""Agents that an application may leave out."""
+MAX_START_DATA = 64 * 1024
+"""Longest parameters for another session, bytes of JSON."""
 _TYPES = {"agent": "agent", "a": "agent", "agentgroup": "agentgroup", "ga": "agentgroup", "skill": "skill",
           "place": "place", "ap": "place"}  # fmt: skip
 
@@ -39,9 +50,11 @@ class Context:
 
     effect_id: str
     now_us: int
-    age_us: int
+    call: Call
     submits: Mapping[str, str]
     """requestid of a waiting routing request -> id of its effect."""
+    excluded: tuple[str, ...] = ()
+    """Agents that routing requests leave out."""
 
 
 def carry_out(action: Action, context: Context) -> Stored:
@@ -49,6 +62,9 @@ def carry_out(action: Action, context: Context) -> Stored:
     handler = _HANDLERS.get((action.namespace, action.name))
     if handler is None:
         raise ActionError("unsupported: this platform does not carry out the action yet")
+    alone = (action.namespace, action.name) in _WITHOUT_INTERACTION
+    if not alone and not context.call.interaction:
+        raise ActionError("unknown: the session is for no interaction")
     return handler(action, context)
 
 
@@ -62,11 +78,27 @@ def _submit(action: Action, context: Context) -> Submit:
         targets=targets,
         priority=_whole(given, "priority", 0),
         timeout_ms=_seconds(given, "timeout", 0),
-        age_us=context.age_us,
+        age_us=context.call.since_us,
         queue=_text(given, "queue"),
         route=_flag(given, "route", True),
         requestid=action.requestid,
+        excluded=context.excluded,
     )
+
+
+def agents_of(action: Action) -> tuple[str, ...]:
+    """Agents of _genesys.queue.excludeAgents: a list, or names separated by commas. Raises ActionError."""
+    given = action.attributes.get("agents")
+    names = given if isinstance(given, list) else str(given or "").split(",")
+    found = tuple(name for item in names if (name := str(item).strip()))
+    if len(found) > MAX_EXCLUDED:
+        raise ActionError(f"at most {MAX_EXCLUDED} agents can be left out, not {len(found)}")
+    return found
+
+
+def ends_another(action: Action, own: str) -> bool:
+    """Whether <session:terminate> names another session than its own."""
+    return _text(action.attributes, "sessionid") not in ("", own)
 
 
 def _targets(action: Action) -> list[TargetWish]:
@@ -169,6 +201,28 @@ def _create_call(action: Action, context: Context) -> CreateCall:
     return CreateCall(context.effect_id, _text(given, "from"), _text(given, "to"), pairs, action.requestid)
 
 
+def _respond(action: Action, context: Context) -> Respond:
+    if not context.call.interaction_id:
+        raise ActionError("invalidstate: a call cannot be answered with a message")
+    return Respond(context.effect_id, action.attributes.get("data"), action.requestid)
+
+
+def _start(action: Action, context: Context) -> Start:
+    src, data = _text(action.attributes, "src"), action.attributes.get("data")
+    if not src.startswith(("http://", "https://")):
+        raise ActionError(f"src {src!r} must begin with http:// or https://")
+    if data is not None and not isinstance(data, dict):
+        raise ActionError("'data' must be an object")
+    if len(json.dumps(data).encode()) > MAX_START_DATA:
+        raise ActionError(f"'data' has at most {MAX_START_DATA} bytes")
+    ideal = _whole(action.attributes, "idealtime", 0)
+    return Start(context.effect_id, src, data, ideal, action.requestid)
+
+
+def _terminate_other(action: Action, context: Context) -> TerminateOther:
+    return TerminateOther(context.effect_id, _text(action.attributes, "sessionid"), action.requestid)
+
+
 def _fetch(action: Action, context: Context) -> Fetch:
     given = action.attributes
     url = _text(given, "src") or _text(given, "srcexpr") or _text(given, "url")
@@ -178,16 +232,31 @@ def _fetch(action: Action, context: Context) -> Fetch:
     if method not in ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD"):
         raise ActionError(f"method {method!r} is not one of GET, POST, PUT, DELETE, PATCH, HEAD")
     headers = given.get("headers")
+    retries = _whole(given, "retries", 0)
+    if not 0 <= retries <= MAX_RETRIES:
+        raise ActionError(f"'retries' must be 0 to {MAX_RETRIES}, not {retries}")
     return Fetch(
         id=context.effect_id,
         url=url,
         method=method,
-        headers=pairs_of(headers) if isinstance(headers, dict) else (),
+        headers=(pairs_of(headers) if isinstance(headers, dict) else ()) + _credentials(given),
         body=_body(given.get("data")),
         timeout_ms=min(_seconds(given, "timeout", DEFAULT_FETCH_MS), MAX_FETCH_MS),
         requestid=action.requestid,
         module=f"{action.namespace}.{action.name}",
+        retries=retries,
     )
+
+
+def _credentials(given: Mapping[str, Json]) -> Pairs:
+    """Basic authentication (RFC 7617 section 2)."""
+    user = _text(given, "username")
+    if not user:
+        return ()
+    if ":" in user:
+        raise ActionError("'username' must not have a colon")
+    token = base64.b64encode(f"{user}:{_text(given, 'password')}".encode()).decode()
+    return (("authorization", f"Basic {token}"),)
 
 
 def _body(data: Json) -> str:
@@ -205,9 +274,26 @@ _HANDLERS: Mapping[tuple[str, str], Callable[[Action, Context], Stored]] = {
     ("interaction", "deleteuData"): _delete_user_data,
     ("interaction", "terminate"): _terminate,
     ("interaction", "createcall"): _create_call,
+    ("interaction", "respond"): _respond,
     ("session", "fetch"): _fetch,
+    ("session", "start"): _start,
+    ("session", "terminate"): _terminate_other,
     ("ws", "request"): _fetch,
+    ("ws", "send"): _fetch,
 }
+_WITHOUT_INTERACTION = frozenset(
+    {
+        ("queue", "cancel"),
+        ("queue", "update"),
+        ("interaction", "createcall"),
+        ("session", "fetch"),
+        ("session", "start"),
+        ("session", "terminate"),
+        ("ws", "request"),
+        ("ws", "send"),
+    }
+)
+"""Actions of sessions that are for no call and no digital interaction too."""
 
 
 def error_event(action: Action, problem: str) -> Event:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from services.orchestration.effects import Pairs
 
 MAX_URL = 8192
 """Longest address after replacement, characters."""
-_PLACEHOLDER = re.compile(r"\[(ANI|DNIS|DN|CED|UDATA(?:\.([^\]]+))?)\]")
+_PLACEHOLDER = re.compile(r"\[(ANI|DNIS|DN|CED|EMAILFROM|EMAILTO|EMAILSUBJECT|UDATA(?:\.([^\]]+))?)\]")
 
 
-def fill(url: str, *, ani: str, dnis: str, dn: str, user_data: Pairs) -> str:
+def fill(
+    url: str, *, ani: str, dnis: str, dn: str, user_data: Pairs, more: Mapping[str, str] | None = None
+) -> str:
     """Replaces [ANI], [DNIS], [DN], [CED], [UDATA] (name1=value1&…), [UDATA.*] (name1:value1,…) and [UDATA.name].
 
-    Values are percent-encoded; what is not known becomes empty. ValueError when the result is too long.
+    `more`: what digital interactions have, [EMAILFROM], [EMAILTO], [EMAILSUBJECT]. Values are percent-encoded; what is not
+    known becomes empty. ValueError when the result is too long.
     """
     flat = [(key, value) for key, value in user_data if not isinstance(value, list)]
 
@@ -28,7 +31,7 @@ def fill(url: str, *, ani: str, dnis: str, dn: str, user_data: Pairs) -> str:
             return quote(str(next((v for k, v in reversed(flat) if k == key), "")), safe="")
         if name == "UDATA":
             return urlencode([(k, str(v)) for k, v in flat])
-        simple = {"ANI": ani, "DNIS": dnis, "DN": dn}
+        simple = {"ANI": ani, "DNIS": dnis, "DN": dn, **(more or {})}
         return quote(simple.get(name, ""), safe="")
 
     filled = _PLACEHOLDER.sub(value, url)

@@ -7,9 +7,10 @@ to the same node or an heir, is asked once and gets the same answer.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
 from services.orchestration.actions import ActionError
+from services.orchestration.inputs import Ask
+from services.orchestration.replies import Answer, Asked, Reply
 from services.orchestration.scxml import Action, Event, Json
 
 REMEMBERED = 64
@@ -17,36 +18,6 @@ REMEMBERED = 64
 MAX_CONTENT = 256 * 1024
 """Longest answer, bytes."""
 REQUEST = "session.request"
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Somebody asks the session something. The same id again gets the same answer."""
-
-    request_id: str
-    name: str
-    data: Json = None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the application answered. `status` is an HTTP status, 200 to 599."""
-
-    status: int = 200
-    content_type: str = "application/json"
-    content: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """Hand an answer to whoever waits for it here; nothing when nobody does."""
-
-    request_id: str
-    answer: Answer
-
-
-Asked = dict[str, Answer | None]
-"""Request id -> the answer, None while there is none; oldest first."""
 
 
 def event_of(ask: Ask) -> Event:

@@ -5,10 +5,19 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from services.orchestration.replies import Reply
 from services.orchestration.scxml import Event, Json
 
 Pairs = tuple[tuple[str, Json], ...]
 """Key-value pairs in order; values are text, whole numbers or nested pairs as [[key, value], …]."""
+
+
+def as_object(pairs: Pairs) -> dict[str, Json]:
+    """Pairs as a document reads them; of equal keys the last counts."""
+    return {
+        key: as_object(tuple((k, v) for k, v in value)) if isinstance(value, list) else value
+        for key, value in pairs
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +131,8 @@ class Fetch:
     requestid: str = ""
     module: str = "session.fetch"
     """Which action it was: names the events of its outcome."""
+    retries: int = 0
+    """Further attempts after no answer or a status of 500 and above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +158,35 @@ class Post:
     sendid: str = ""
     event: str = ""
     """Name of the event sent, for the error that says it did not arrive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Respond:
+    """Send the customer of a digital interaction a message."""
+
+    id: str
+    data: Json
+    requestid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start another session, of its own; at a time (UTC milliseconds) or, with 0, now."""
+
+    id: str
+    src: str
+    parameters: Json
+    ideal_time_ms: int = 0
+    requestid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TerminateOther:
+    """End another session of the tenant."""
+
+    id: str
+    session_id: str
+    requestid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,11 +265,14 @@ Stored = (
     | Timer
     | Load
     | Post
+    | Respond
+    | Start
+    | TerminateOther
 )
 """Effects that are kept until their outcome is known."""
 Inside = Spawn | Tell | Report | Stop
 """Effects between the sessions of a slot: inputs of others before anything is written."""
-Effect = Stored | Run | Say | End | Inside
+Effect = Stored | Run | Say | End | Inside | Reply
 
 _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
@@ -245,6 +288,9 @@ _KINDS: dict[str, type[Any]] = {
         Timer,
         Load,
         Post,
+        Respond,
+        Start,
+        TerminateOther,
     )
 }
 

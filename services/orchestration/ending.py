@@ -40,7 +40,7 @@ def settle(session: Session) -> list[Effect]:
 
 def _owed(session: Session) -> bool:
     """Whether the call still needs a destination; a child session leaves that to its parent."""
-    return session.parent is None and session.call.conn_id != 0 and not (session.routed or session.gone)
+    return session.parent is None and bool(session.call.interaction) and not (session.routed or session.gone)
 
 
 def _next_default(session: Session) -> Route:

@@ -51,6 +51,8 @@ class CallNews:
     event: Event | None = None
     user_data: Pairs | None = None
     gone: bool = False
+    outcome: Outcome | None = None
+    """Of an effect whose outcome is told by an event (an instruction for a digital interaction)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,4 +110,26 @@ class Cancel:
     """The session is to leave its states and end: its invocation was cancelled, or somebody terminates it."""
 
 
-Input = Begin | Loaded | Stepped | Broke | CallNews | Selected | Outcome | Due | External | FromChild | Cancel
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Somebody asks the session something. The same id again gets the same answer."""
+
+    request_id: str
+    name: str
+    data: Json = None
+
+
+Input = (
+    Ask
+    | Begin
+    | Loaded
+    | Stepped
+    | Broke
+    | CallNews
+    | Selected
+    | Outcome
+    | Due
+    | External
+    | FromChild
+    | Cancel
+)

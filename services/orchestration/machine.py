@@ -11,22 +11,30 @@ wants · `routing.py`, `outcomes.py` what comes back · `ending.py` the way out,
 
 from __future__ import annotations
 
-from services.orchestration import children, sends
-from services.orchestration.actions import ActionError, Context, carry_out, error_event
+from services.orchestration import answers, children, sends
+from services.orchestration.actions import (
+    ActionError,
+    Context,
+    agents_of,
+    carry_out,
+    ends_another,
+    error_event,
+)
 from services.orchestration.effects import (
     Effect,
     Fetch,
     Load,
-    Pairs,
     Post,
     Resubmit,
     Route,
     Say,
     Submit,
     Timer,
+    as_object,
 )
 from services.orchestration.ending import finish, settle
 from services.orchestration.inputs import (
+    Ask,
     Begin,
     Broke,
     CallNews,
@@ -41,6 +49,7 @@ from services.orchestration.inputs import (
     Stepped,
 )
 from services.orchestration.outcomes import NAMES, tell
+from services.orchestration.replies import Reply
 from services.orchestration.routing import routed, selected
 from services.orchestration.scxml import (
     Action,
@@ -50,7 +59,6 @@ from services.orchestration.scxml import (
     Event,
     Forward,
     Invoke,
-    Json,
     Log,
     Send,
     StepResult,
@@ -85,7 +93,7 @@ class Machine:
     def _handle(self, item: Input, now_us: int) -> list[Effect]:
         match item:
             case Begin():
-                return self._begin(item)
+                return self._begin(item, now_us)
             case Loaded():
                 return self._loaded(item)
             case Stepped():
@@ -99,9 +107,11 @@ class Machine:
             case Outcome():
                 return self._outcome(item)
             case Due(effect_id):
-                return sends.due(self.session, effect_id)
+                return self._due(effect_id)
             case External():
                 return self._external(item)
+            case Ask():
+                return self._asked(item)
             case FromChild():
                 return children.heard(self.session, item)
             case Cancel():
@@ -109,17 +119,34 @@ class Machine:
 
     # -- its life ----------------------------------------------------------------------------------------------
 
-    def _begin(self, begin: Begin) -> list[Effect]:
+    def _begin(self, begin: Begin, now_us: int) -> list[Effect]:
         session = self.session
         if session.phase is Phase.STARTING and not session.pending:
-            load = Load(f"{session.id}/load", session.call.urls)
-            session.pending[load.id] = load
+            first = self._first(now_us)
+            session.pending[first.id] = first
         effects: list[Effect] = [
             effect for effect in session.pending.values() if not begin.performed or isinstance(effect, Timer)
         ]
         if session.phase is Phase.ENDING:
             return effects + settle(session)
         return effects + next_step(session)
+
+    def _first(self, now_us: int) -> Load | Timer:
+        """The application is fetched, now or when the session's time has come."""
+        call = self.session.call
+        if call.start_at_us > now_us:
+            return Timer(f"{call.session_id}/start", call.start_at_us, None)
+        return Load(f"{call.session_id}/load", call.urls)
+
+    def _due(self, effect_id: str) -> list[Effect]:
+        session = self.session
+        if session.phase is not Phase.STARTING:
+            return sends.due(session, effect_id)
+        if session.pending.pop(effect_id, None) is None:
+            return []
+        load = Load(f"{session.id}/load", session.call.urls)
+        session.pending[load.id] = load
+        return [load]
 
     def _loaded(self, loaded: Loaded) -> list[Effect]:
         session = self.session
@@ -128,21 +155,22 @@ class Machine:
         session.phase = Phase.RUNNING
         session.url, session.document_hash = loaded.url, loaded.document_hash
         session.compiler_version = loaded.compiler_version
-        if session.parent is None and session.call.conn_id:
+        if session.parent is None and session.call.interaction:
             session.inbox.insert(0, self._added())
         return next_step(session)
 
     def _added(self) -> Event:
         call = self.session.call
         data = {
-            "interactionid": f"{call.conn_id:016x}",
+            "interactionid": call.interaction,
             "calluuid": call.call_uuid,
             "ani": call.ani,
             "dnis": call.dnis,
             "dn": call.route_point,
             "media": "voice",
-            "udata": _as_object(self.session.user_data),
-            "parameters": _as_object(call.parameters),
+            "udata": as_object(self.session.user_data),
+            "parameters": as_object(call.parameters),
+            **(call.facts or {}),
         }
         return Event("interaction.added", data)
 
@@ -213,8 +241,17 @@ class Machine:
     def _act(self, action: Action, effect_id: str, now_us: int) -> list[Effect]:
         session = self.session
         submits = {e.requestid: e.id for e in session.pending.values() if isinstance(e, Submit)}
+        context = Context(effect_id, now_us, session.call, submits, session.excluded)
         try:
-            effect = carry_out(action, Context(effect_id, now_us, session.call.since_us, submits))
+            match action.namespace, action.name:
+                case "session", "response":
+                    return [answers.respond(session.asked, action)]
+                case "session", "terminate" if not ends_another(action, session.id):
+                    return self._cancel()
+                case "queue", "excludeAgents":
+                    session.excluded = agents_of(action)
+                    return []
+            effect = carry_out(action, context)
         except ActionError as error:
             return post(session, error_event(action, str(error)))
         session.pending[effect.id] = effect
@@ -231,6 +268,14 @@ class Machine:
             del session.requests[:-REMEMBERED_REQUESTS]
         return post(session, item.event)
 
+    def _asked(self, ask: Ask) -> list[Effect]:
+        session = self.session
+        if ask.request_id in session.asked:
+            answer = session.asked[ask.request_id]
+            return [] if answer is None else [Reply(ask.request_id, answer)]
+        answers.note(session.asked, ask.request_id)
+        return post(session, answers.event_of(ask))
+
     def _news(self, news: CallNews) -> list[Effect]:
         session = self.session
         if news.seq <= session.last_seq:
@@ -244,6 +289,8 @@ class Machine:
                 return finish(session, "call gone")
             if session.phase is Phase.ENDING:
                 return settle(session)
+        if news.outcome is not None:
+            return self._outcome(news.outcome)
         return post(session, news.event) if news.event is not None else []
 
     def _outcome(self, outcome: Outcome) -> list[Effect]:
@@ -271,15 +318,9 @@ class Machine:
                     return settle(session)
                 name = "queue.cancel" if effect.priority is None else "queue.update"
                 return tell(session, name, effect.requestid, outcome)
+            case Fetch(module="ws.send") if not outcome.reason:
+                return []  # nobody waits for the answer
             case Fetch():
                 return tell(session, effect.module, effect.requestid, outcome)
             case _:
                 return tell(session, NAMES[type(effect)], effect.requestid, outcome)
-
-
-def _as_object(pairs: Pairs) -> dict[str, Json]:
-    """User data as the document reads it; of equal keys the last counts."""
-    return {
-        key: _as_object(tuple((k, v) for k, v in value)) if isinstance(value, list) else value
-        for key, value in pairs
-    }

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from services.orchestration.effects import CreateCall, DeleteUserData, Effect, SetUserData, Terminate
+from services.orchestration.effects import (
+    CreateCall,
+    DeleteUserData,
+    Effect,
+    Respond,
+    SetUserData,
+    Start,
+    Terminate,
+    TerminateOther,
+)
 from services.orchestration.inputs import Outcome
 from services.orchestration.scxml import Event, Json
 from services.orchestration.session import Session, post
@@ -15,6 +24,9 @@ NAMES: Mapping[type[Any], str] = {
     DeleteUserData: "interaction.deleteudata",
     Terminate: "interaction.terminate",
     CreateCall: "interaction.createcall",
+    Respond: "interaction.respond",
+    Start: "session.start",
+    TerminateOther: "session.terminate",
 }
 """What completion events of an effect begin with."""
 
@@ -26,7 +38,7 @@ def error_data(reason: str, message: str) -> dict[str, Json]:
 
 def tell(session: Session, name: str, requestid: str, outcome: Outcome) -> list[Effect]:
     """`<name>.done` or `error.<name>`."""
-    data: dict[str, Json] = {"requestid": requestid, "interactionid": f"{session.call.conn_id:016x}"}
+    data: dict[str, Json] = {"requestid": requestid, "interactionid": session.call.interaction}
     if outcome.reason:
         return post(session, Event(f"error.{name}", data | error_data(outcome.reason, outcome.message)))
     extra = outcome.data if isinstance(outcome.data, dict) else {}

@@ -6,11 +6,12 @@ import json
 from dataclasses import asdict
 
 from voice.orchestration.v1.orchestration_service_pb2 import Session as SessionView
-from voice.orchestration.v1.orchestration_service_pb2 import SessionPhase
-from voice.record.v1.session_pb2 import PendingEffect, SessionRecord
+from voice.orchestration.v1.orchestration_service_pb2 import SessionOrigin, SessionPhase
+from voice.record.v1.session_pb2 import AskedRequest, PendingEffect, SessionRecord
 from voice.type.v1.kv_pb2 import KvList, KvPair
 
 from services.orchestration.effects import Pairs, Submit, Timer, from_json, to_json
+from services.orchestration.replies import Answer
 from services.orchestration.scxml import Event, Json
 from services.orchestration.session import Call, Parent, Phase, Session
 
@@ -47,7 +48,12 @@ def to_record(session: Session) -> SessionRecord:
         cancelled=session.cancelled,
         request_ids=session.requests,
         problem=session.problem,
+        excluded_agents=session.excluded,
+        server=call.server,
+        facts_json="" if call.facts is None else json.dumps(call.facts),
+        http_key=call.key,
     )
+    record.asked.extend(_asked(request_id, answer) for request_id, answer in session.asked.items())
     if session.parent is not None:
         record.parent_session_id = session.parent.session_id
         record.parent_invokeid, record.depth = session.parent.invokeid, session.parent.depth
@@ -77,7 +83,16 @@ def to_view(session: Session) -> SessionView:
         steps=session.step,
         started_us=call.since_us,
         pending=list(session.pending),
+        origin=_origin(call),
+        interaction_id=call.interaction_id,
+        start_at_us=call.start_at_us,
     )
+
+
+def _origin(call: Call) -> SessionOrigin.ValueType:
+    if call.interaction_id:
+        return SessionOrigin.SESSION_ORIGIN_INTERACTION
+    return SessionOrigin.SESSION_ORIGIN_UNSPECIFIED if call.conn_id else SessionOrigin.SESSION_ORIGIN_API
 
 
 def from_record(record: SessionRecord) -> Session:
@@ -97,6 +112,11 @@ def from_record(record: SessionRecord) -> Session:
         parameters=from_kv(record.parameters),
         default_dns=tuple(record.default_dns),
         traceparent=record.traceparent,
+        start_at_us=view.start_at_us,
+        interaction_id=view.interaction_id,
+        server=record.server,
+        facts=json.loads(record.facts_json) if record.facts_json else None,
+        key=record.http_key,
     )
     ending = view.phase in (SessionPhase.SESSION_PHASE_FINISHED, SessionPhase.SESSION_PHASE_FAILED)
     starting = view.phase == SessionPhase.SESSION_PHASE_STARTING
@@ -123,10 +143,28 @@ def from_record(record: SessionRecord) -> Session:
         children=dict(record.children),
         cancelled=record.cancelled,
         requests=list(record.request_ids),
+        excluded=tuple(record.excluded_agents),
+        asked={asked.request_id: _answer(asked) for asked in record.asked},
     )
     for pending in record.pending:
         session.pending[pending.id] = from_json(pending.kind, json.loads(pending.body_json))
     return session
+
+
+def _asked(request_id: str, answer: Answer | None) -> AskedRequest:
+    if answer is None:
+        return AskedRequest(request_id=request_id)
+    return AskedRequest(
+        request_id=request_id,
+        status=answer.status,
+        content_type=answer.content_type,
+        content=answer.content,
+    )
+
+
+def _answer(asked: AskedRequest) -> Answer | None:
+    """Status 0: not answered yet."""
+    return Answer(asked.status, asked.content_type, asked.content) if asked.status else None
 
 
 def waiting_requests(session: Session) -> list[Submit]:

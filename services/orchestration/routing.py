@@ -25,7 +25,7 @@ def selected(session: Session, answer: Selected) -> list[Effect]:
     submit = session.pending.get(answer.submit_id)
     if not isinstance(submit, Submit) or f"{submit.id}/route" in session.pending:
         return []  # not asked for, or answered before: the call is on its way
-    data: dict[str, Json] = {"requestid": submit.requestid, "interactionid": f"{session.call.conn_id:016x}"}
+    data: dict[str, Json] = {"requestid": submit.requestid, "interactionid": session.call.interaction}
     if answer.reason:
         del session.pending[submit.id]
         return post(session, Event("error.queue.submit", data | error_data(answer.reason, answer.message)))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from services.orchestration.effects import Effect, Pairs, Run, Stored
+from services.orchestration.replies import Asked
 from services.orchestration.scxml import Event, Json
 
 MAX_INBOX = 1000
@@ -39,7 +40,7 @@ class Call:
     call_thread_id: str
     call_uuid: str
     conn_id: int
-    """0: there is no call (a session started by a request), so nothing is owed to one."""
+    """0: there is no call (a session started by a request, or for a digital interaction)."""
     route_point: str
     ani: str
     dnis: str
@@ -48,6 +49,21 @@ class Call:
     parameters: Pairs = ()
     default_dns: tuple[str, ...] = ()
     traceparent: str = ""
+    start_at_us: int = 0
+    """When a session is to begin that was asked for later; 0 at once."""
+    interaction_id: str = ""
+    """The digital interaction; empty for calls."""
+    server: str = ""
+    """The digital media server that takes instructions."""
+    facts: Json = None
+    """Attributes of the digital interaction, as `interaction.added` tells them."""
+    key: str = ""
+    """What the session's HTTP address proves itself with (location.py)."""
+
+    @property
+    def interaction(self) -> str:
+        """What the document knows its interaction by; empty when there is none."""
+        return self.interaction_id or (f"{self.conn_id:016x}" if self.conn_id else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +106,10 @@ class Session:
     """Its invocation was cancelled, or somebody terminates it: it leaves its states and says nothing to its parent."""
     requests: list[str] = field(default_factory=list)
     """Request ids of events from outside that were taken, oldest first."""
+    asked: Asked = field(default_factory=dict)
+    """Requests from outside that wait for an answer, and the last ones answered."""
+    excluded: tuple[str, ...] = ()
+    """Agents that routing requests leave out."""
     busy: bool = False
     """A step is under way in this process."""
 

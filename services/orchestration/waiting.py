@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mesh.errors import DomainError, Reason
-from services.orchestration.answers import Answer, Reply
+from services.orchestration.replies import Answer, Reply
 
 MAX_ANSWERS = 10_000
 """Requests that wait for answers of sessions."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mesh.errors import DomainError, Reason
-from services.orchestration.answers import Answer, Reply
+from services.orchestration.replies import Answer, Reply
 from services.orchestration.waiting import Waiting
 
 

@@ -10,6 +10,7 @@ __all__ = (
     "AgentEffect",
     "AgentOutcome",
     "AgentRecord",
+    "AskedRequest",
     "ConfigRecord",
     "DeviceRecord",
     "EndedLogin",
@@ -596,6 +597,36 @@ default_message_pool.register_message("voice.record.v1", "AgentRecord", AgentRec
 
 
 @dataclass(eq=False, repr=False)
+class AskedRequest(betterproto2.Message):
+    """
+    A request that a session has to answer, or has answered.
+    """
+
+    request_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Its id.
+    """
+
+    status: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
+    """
+    HTTP status of the answer; 0 while there is none.
+    """
+
+    content_type: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Media type of the answer.
+    """
+
+    content: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    The answer.
+    """
+
+
+default_message_pool.register_message("voice.record.v1", "AskedRequest", AskedRequest)
+
+
+@dataclass(eq=False, repr=False)
 class ConfigRecord(betterproto2.Message):
     """
     A configuration object as etcd keeps it. Its DBID is in the key, its revision is the key's mod_revision; both are 0 here.
@@ -863,6 +894,31 @@ class SessionRecord(betterproto2.Message):
     problem: "str" = betterproto2.field(25, betterproto2.TYPE_STRING)
     """
     Why it failed.
+    """
+
+    asked: "list[AskedRequest]" = betterproto2.field(26, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Requests from outside that wait for an answer, and the last ones answered; oldest first.
+    """
+
+    excluded_agents: "list[str]" = betterproto2.field(27, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Agents that routing requests leave out.
+    """
+
+    server: "str" = betterproto2.field(28, betterproto2.TYPE_STRING)
+    """
+    Digital media server that takes instructions for the interaction.
+    """
+
+    facts_json: "str" = betterproto2.field(29, betterproto2.TYPE_STRING)
+    """
+    Attributes of the interaction as JSON; empty for calls.
+    """
+
+    http_key: "str" = betterproto2.field(30, betterproto2.TYPE_STRING)
+    """
+    Key in the session's HTTP address.
     """
 
 

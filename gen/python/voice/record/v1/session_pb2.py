@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from voice.orchestration.v1 import orchestration_service_pb2 as voice_dot_orchestration_dot_v1_dot_orchestration__service__pb2
 from voice.type.v1 import kv_pb2 as voice_dot_type_dot_v1_dot_kv__pb2
+from voice.type.v1 import options_pb2 as voice_dot_type_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dvoice/record/v1/session.proto\x12\x0fvoice.record.v1\x1a\x32voice/orchestration/v1/orchestration_service.proto\x1a\x16voice/type/v1/kv.proto\"\xb8\x05\n\rSessionRecord\x12\x30\n\x07session\x18\x01 \x01(\x0b\x32\x1f.voice.orchestration.v1.Session\x12\x11\n\tcall_uuid\x18\x02 \x01(\t\x12\x0b\n\x03\x61ni\x18\x03 \x01(\t\x12\x0c\n\x04\x64nis\x18\x04 \x01(\t\x12\x0c\n\x04urls\x18\x05 \x03(\t\x12)\n\nparameters\x18\x06 \x01(\x0b\x32\x15.voice.type.v1.KvList\x12\x13\n\x0b\x64\x65\x66\x61ult_dns\x18\x07 \x03(\t\x12\x13\n\x0btraceparent\x18\x08 \x01(\t\x12\x18\n\x10\x63ompiler_version\x18\t \x01(\t\x12\x10\n\x08snapshot\x18\n \x01(\x0c\x12\x12\n\ninbox_json\x18\x0b \x03(\t\x12/\n\x07pending\x18\x0c \x03(\x0b\x32\x1e.voice.record.v1.PendingEffect\x12(\n\tuser_data\x18\r \x01(\x0b\x32\x15.voice.type.v1.KvList\x12\x10\n\x08last_seq\x18\x0e \x01(\x04\x12\x0e\n\x06routed\x18\x0f \x01(\x08\x12\x0c\n\x04gone\x18\x10 \x01(\x08\x12\x17\n\x0f\x64\x65\x66\x61ult_attempt\x18\x11 \x01(\r\x12\x19\n\x11parent_session_id\x18\x12 \x01(\t\x12\x17\n\x0fparent_invokeid\x18\x13 \x01(\t\x12\r\n\x05\x64\x65pth\x18\x14 \x01(\r\x12\x13\n\x0bparams_json\x18\x15 \x01(\t\x12>\n\x08\x63hildren\x18\x16 \x03(\x0b\x32,.voice.record.v1.SessionRecord.ChildrenEntry\x12\x11\n\tcancelled\x18\x17 \x01(\x08\x12\x13\n\x0brequest_ids\x18\x18 \x03(\t\x12\x0f\n\x07problem\x18\x19 \x01(\t\x1a/\n\rChildrenEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"L\n\rPendingEffect\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x11\n\tbody_json\x18\x03 \x01(\t\x12\x0e\n\x06\x64ue_us\x18\x04 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dvoice/record/v1/session.proto\x12\x0fvoice.record.v1\x1a\x32voice/orchestration/v1/orchestration_service.proto\x1a\x16voice/type/v1/kv.proto\x1a\x1bvoice/type/v1/options.proto\"\xbb\x06\n\rSessionRecord\x12\x30\n\x07session\x18\x01 \x01(\x0b\x32\x1f.voice.orchestration.v1.Session\x12\x11\n\tcall_uuid\x18\x02 \x01(\t\x12\x0b\n\x03\x61ni\x18\x03 \x01(\t\x12\x0c\n\x04\x64nis\x18\x04 \x01(\t\x12\x0c\n\x04urls\x18\x05 \x03(\t\x12)\n\nparameters\x18\x06 \x01(\x0b\x32\x15.voice.type.v1.KvList\x12\x13\n\x0b\x64\x65\x66\x61ult_dns\x18\x07 \x03(\t\x12\x13\n\x0btraceparent\x18\x08 \x01(\t\x12\x18\n\x10\x63ompiler_version\x18\t \x01(\t\x12\x10\n\x08snapshot\x18\n \x01(\x0c\x12\x12\n\ninbox_json\x18\x0b \x03(\t\x12/\n\x07pending\x18\x0c \x03(\x0b\x32\x1e.voice.record.v1.PendingEffect\x12(\n\tuser_data\x18\r \x01(\x0b\x32\x15.voice.type.v1.KvList\x12\x10\n\x08last_seq\x18\x0e \x01(\x04\x12\x0e\n\x06routed\x18\x0f \x01(\x08\x12\x0c\n\x04gone\x18\x10 \x01(\x08\x12\x17\n\x0f\x64\x65\x66\x61ult_attempt\x18\x11 \x01(\r\x12\x19\n\x11parent_session_id\x18\x12 \x01(\t\x12\x17\n\x0fparent_invokeid\x18\x13 \x01(\t\x12\r\n\x05\x64\x65pth\x18\x14 \x01(\r\x12\x13\n\x0bparams_json\x18\x15 \x01(\t\x12>\n\x08\x63hildren\x18\x16 \x03(\x0b\x32,.voice.record.v1.SessionRecord.ChildrenEntry\x12\x11\n\tcancelled\x18\x17 \x01(\x08\x12\x13\n\x0brequest_ids\x18\x18 \x03(\t\x12\x0f\n\x07problem\x18\x19 \x01(\t\x12,\n\x05\x61sked\x18\x1a \x03(\x0b\x32\x1d.voice.record.v1.AskedRequest\x12\x17\n\x0f\x65xcluded_agents\x18\x1b \x03(\t\x12\x0e\n\x06server\x18\x1c \x01(\t\x12\x12\n\nfacts_json\x18\x1d \x01(\t\x12\x16\n\x08http_key\x18\x1e \x01(\tB\x04\x90\xb5\x18\x01\x1a/\n\rChildrenEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Y\n\x0c\x41skedRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\r\x12\x14\n\x0c\x63ontent_type\x18\x03 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x04 \x01(\t\"L\n\rPendingEffect\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x11\n\tbody_json\x18\x03 \x01(\t\x12\x0e\n\x06\x64ue_us\x18\x04 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,10 +36,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SESSIONRECORD_CHILDRENENTRY']._loaded_options = None
   _globals['_SESSIONRECORD_CHILDRENENTRY']._serialized_options = b'8\001'
-  _globals['_SESSIONRECORD']._serialized_start=127
-  _globals['_SESSIONRECORD']._serialized_end=823
-  _globals['_SESSIONRECORD_CHILDRENENTRY']._serialized_start=776
-  _globals['_SESSIONRECORD_CHILDRENENTRY']._serialized_end=823
-  _globals['_PENDINGEFFECT']._serialized_start=825
-  _globals['_PENDINGEFFECT']._serialized_end=901
+  _globals['_SESSIONRECORD'].fields_by_name['http_key']._loaded_options = None
+  _globals['_SESSIONRECORD'].fields_by_name['http_key']._serialized_options = b'\220\265\030\001'
+  _globals['_SESSIONRECORD']._serialized_start=156
+  _globals['_SESSIONRECORD']._serialized_end=983
+  _globals['_SESSIONRECORD_CHILDRENENTRY']._serialized_start=936
+  _globals['_SESSIONRECORD_CHILDRENENTRY']._serialized_end=983
+  _globals['_ASKEDREQUEST']._serialized_start=985
+  _globals['_ASKEDREQUEST']._serialized_end=1074
+  _globals['_PENDINGEFFECT']._serialized_start=1076
+  _globals['_PENDINGEFFECT']._serialized_end=1152
 # @@protoc_insertion_point(module_scope)

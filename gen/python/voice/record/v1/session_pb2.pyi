@@ -71,6 +71,11 @@ class SessionRecord(_message.Message):
     CANCELLED_FIELD_NUMBER: _builtins.int
     REQUEST_IDS_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    ASKED_FIELD_NUMBER: _builtins.int
+    EXCLUDED_AGENTS_FIELD_NUMBER: _builtins.int
+    SERVER_FIELD_NUMBER: _builtins.int
+    FACTS_JSON_FIELD_NUMBER: _builtins.int
+    HTTP_KEY_FIELD_NUMBER: _builtins.int
     call_uuid: _builtins.str
     """CallUUID of the call."""
     ani: _builtins.str
@@ -103,6 +108,12 @@ class SessionRecord(_message.Message):
     """Whether it is to leave its states and end."""
     problem: _builtins.str
     """Why it failed."""
+    server: _builtins.str
+    """Digital media server that takes instructions for the interaction."""
+    facts_json: _builtins.str
+    """Attributes of the interaction as JSON; empty for calls."""
+    http_key: _builtins.str
+    """Key in the session's HTTP address."""
     @_builtins.property
     def session(self) -> _orchestration_service_pb2.Session:
         """What is shown of it."""
@@ -139,6 +150,14 @@ class SessionRecord(_message.Message):
     def request_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of requests from outside that were taken, oldest first; the last 64."""
 
+    @_builtins.property
+    def asked(self) -> _containers.RepeatedCompositeFieldContainer[Global___AskedRequest]:
+        """Requests from outside that wait for an answer, and the last ones answered; oldest first."""
+
+    @_builtins.property
+    def excluded_agents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Agents that routing requests leave out."""
+
     def __init__(
         self,
         *,
@@ -167,14 +186,53 @@ class SessionRecord(_message.Message):
         cancelled: _builtins.bool = ...,
         request_ids: _abc.Iterable[_builtins.str] | None = ...,
         problem: _builtins.str = ...,
+        asked: _abc.Iterable[Global___AskedRequest] | None = ...,
+        excluded_agents: _abc.Iterable[_builtins.str] | None = ...,
+        server: _builtins.str = ...,
+        facts_json: _builtins.str = ...,
+        http_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters", "session", b"session", "user_data", b"user_data"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ani", b"ani", "call_uuid", b"call_uuid", "cancelled", b"cancelled", "children", b"children", "compiler_version", b"compiler_version", "default_attempt", b"default_attempt", "default_dns", b"default_dns", "depth", b"depth", "dnis", b"dnis", "gone", b"gone", "inbox_json", b"inbox_json", "last_seq", b"last_seq", "parameters", b"parameters", "params_json", b"params_json", "parent_invokeid", b"parent_invokeid", "parent_session_id", b"parent_session_id", "pending", b"pending", "problem", b"problem", "request_ids", b"request_ids", "routed", b"routed", "session", b"session", "snapshot", b"snapshot", "traceparent", b"traceparent", "urls", b"urls", "user_data", b"user_data"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ani", b"ani", "asked", b"asked", "call_uuid", b"call_uuid", "cancelled", b"cancelled", "children", b"children", "compiler_version", b"compiler_version", "default_attempt", b"default_attempt", "default_dns", b"default_dns", "depth", b"depth", "dnis", b"dnis", "excluded_agents", b"excluded_agents", "facts_json", b"facts_json", "gone", b"gone", "http_key", b"http_key", "inbox_json", b"inbox_json", "last_seq", b"last_seq", "parameters", b"parameters", "params_json", b"params_json", "parent_invokeid", b"parent_invokeid", "parent_session_id", b"parent_session_id", "pending", b"pending", "problem", b"problem", "request_ids", b"request_ids", "routed", b"routed", "server", b"server", "session", b"session", "snapshot", b"snapshot", "traceparent", b"traceparent", "urls", b"urls", "user_data", b"user_data"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SessionRecord: _TypeAlias = SessionRecord  # noqa: Y015
+
+@_typing.final
+class AskedRequest(_message.Message):
+    """A request that a session has to answer, or has answered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Its id."""
+    status: _builtins.int
+    """HTTP status of the answer; 0 while there is none."""
+    content_type: _builtins.str
+    """Media type of the answer."""
+    content: _builtins.str
+    """The answer."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        status: _builtins.int = ...,
+        content_type: _builtins.str = ...,
+        content: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "content_type", b"content_type", "request_id", b"request_id", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AskedRequest: _TypeAlias = AskedRequest  # noqa: Y015
 
 @_typing.final
 class PendingEffect(_message.Message):
