@@ -67,15 +67,15 @@ class Membership:
                     self._publish(service)
 
     def _take(self, service: str, batch: Batch) -> None:
-        members = self._registry.services[service]
+        members, now = self._registry.services[service], time.monotonic()
         if batch.snapshot is not None:
             found = [put for item in batch.snapshot if (put := self._put(item.key, item.value)) is not None]
-            members.snapshot(found, time.monotonic())
+            members.snapshot(found, now)
         for change in batch.changes:
             if change.kv is None:
-                members.change(Deleted(change.key.rpartition("/")[2]))
+                members.change(Deleted(change.key.rpartition("/")[2]), now)
             elif (put := self._put(change.key, change.kv.value)) is not None:
-                members.change(put)
+                members.change(put, now)
         self._publish(service)
 
     def _put(self, key: str, value: bytes) -> Put | None:

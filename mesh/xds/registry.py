@@ -1,9 +1,8 @@
 """Who is in the mesh, as far as the control plane knows. Pure: what was watched goes in, endpoints come out.
 
-A deletion that etcd tells is believed at once: a lease ended or a node left. A node that is merely missing in
-a snapshot (after an outage of etcd,
-or from a store that was replaced) stays for GRACE_S: its owner puts its record again as soon as it has a
-lease.
+A deletion that etcd tells is believed at once: a lease ended or a node left. But the last node of a service that
+takes work, and a node that is merely missing in a snapshot, stay for GRACE_S: after an outage of etcd every lease
+has ended, and each owner puts its record again as soon as it has a new one.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class ServiceMembers:
     """Whether a snapshot has come: before it, nothing may be published."""
     present: dict[str, Endpoint] = field(default_factory=dict)
     missing: dict[str, tuple[Endpoint, float]] = field(default_factory=dict)
-    """Nodes missing in a snapshot, with the time at which they are given up."""
+    """Nodes whose record is gone and that are kept for a while, with the time at which they are given up."""
 
     def snapshot(self, nodes: Iterable[Put], now: float) -> None:
         """The whole of what etcd has."""
@@ -52,13 +51,15 @@ class ServiceMembers:
         self._settle()
         self.known = True
 
-    def change(self, change: Put | Deleted) -> None:
+    def change(self, change: Put | Deleted, now: float) -> None:
         """One change after the snapshot."""
         if isinstance(change, Put):
             self.present[change.incarnation] = change.endpoint
         else:
-            self.present.pop(change.incarnation, None)
+            gone = self.present.pop(change.incarnation, None)
             self.missing.pop(change.incarnation, None)
+            if gone is not None and gone.takes_work and not any(e.takes_work for e in self.endpoints()):
+                self.missing[change.incarnation] = (gone, now + GRACE_S)
         self._settle()
 
     def expire(self, now: float) -> None:
