@@ -29,6 +29,10 @@ from bench.harness import (
 from tests.e2e.platform import Platform, sipp_phones
 
 RATE, CALLS, WARM = 25, 500, 50
+TALK_MS = 300
+"""How long a call lasts: Sippy does not answer a BYE that comes right after the ACK, which is then sent again."""
+PEER_LOST = 5
+"""Calls of `CALLS` that the peer may lose; Sippy loses one now and then."""
 COUNTS = {
     "sip_proxy": 1,
     "sip_cluster": 1,
@@ -61,7 +65,7 @@ def _direct() -> Calls:
         must_be_free(address)
     with tempfile.TemporaryDirectory() as folder, program(sipp_uas(PHONE), Path(folder) / "uas.log"):
         wait_udp(PHONE)
-        calls = sipp_uac(CALLER, PHONE, "1901", calls=CALLS, rate=RATE)
+        calls = sipp_uac(CALLER, PHONE, "1901", calls=CALLS, rate=RATE, talk_ms=TALK_MS)
         calls.check(CALLS)
     return calls
 
@@ -79,7 +83,7 @@ def _load(platform: Platform) -> tuple[dict[str, float], Calls]:
         source = (platform.ip(201, 60), 5060)
         sipp_uac(source, platform.proxy, "1901", calls=WARM, rate=20).check(WARM)
         before = _spent(platform)
-        calls = sipp_uac(source, platform.proxy, "1901", calls=CALLS, rate=RATE)
+        calls = sipp_uac(source, platform.proxy, "1901", calls=CALLS, rate=RATE, talk_ms=TALK_MS)
         calls.check(CALLS)
         after = _spent(platform)
     return {name: (after[name] - before[name]) / CALLS * 1e6 for name in before}, calls
@@ -126,5 +130,6 @@ def _sippy() -> float:
             wait_udp(PHONE)
             sipp_uac(CALLER, PEER, "1901", calls=WARM, rate=20)
             before = cpu_seconds([sippy.pid])
-            sipp_uac(CALLER, PEER, "1901", calls=CALLS, rate=RATE).check(CALLS)
-            return (cpu_seconds([sippy.pid]) - before) / CALLS * 1e6
+            calls = sipp_uac(CALLER, PEER, "1901", calls=CALLS, rate=RATE, talk_ms=TALK_MS)
+            calls.check(CALLS, lost=PEER_LOST)
+            return (cpu_seconds([sippy.pid]) - before) / calls.successful * 1e6
