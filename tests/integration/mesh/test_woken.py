@@ -7,7 +7,6 @@ Shown by a trace of Redis (no fenced write of an overtaken epoch changes anythin
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator
 
@@ -18,53 +17,18 @@ from voice.mesh.v1 import node_service_pb2 as node
 from voice.mesh.v1.node_pb2 import NodeState
 from voice.mesh.v1.node_service_pb2_grpc import NodeServiceStub
 
-from demo.phone import Phone
 from mesh import channels
 from mesh.discovery import Directory
 from mesh.errors import reason_of
 from mesh.etcd import Etcd
 from mesh.local.layout import Instance
-from tests.e2e.platform import Desk, Platform, after_call_work
+from tests.e2e.platform import Platform
 from tests.integration.mesh.redis_trace import RedisTrace
+from tests.integration.mesh.traffic import WAIT_S, traffic_on
 
 OWNERS = ("agent_state", "call_state", "tenant", "orchestration", "sip_cluster", "registrar")
 OTHERS = ("redis_queue", "config", "dial_plan", "front_end", "sip_proxy")
 SHORT = ("agent_state", "orchestration", "sip_cluster", "config")
-AGENTS = ("1003", "1004", "1005")
-WAIT_S = 30.0
-
-
-class Traffic:
-    """Routed calls, one after the other, for as long as it lives."""
-
-    def __init__(self, platform: Platform, caller: Phone) -> None:
-        self._platform = platform
-        self._caller = caller
-        self.good = 0
-        self.failed = 0
-        self._task = asyncio.create_task(self._run())
-
-    async def _run(self) -> None:
-        while True:
-            leg = self._caller.call("8000")
-            try:
-                await leg.until(leg.established, 8)
-                await self._caller.hang_up(leg)
-                self.good += 1
-            except (TimeoutError, AssertionError):
-                self.failed += 1
-            await asyncio.sleep(0.1)
-
-    async def more(self, calls: int, seconds: float = WAIT_S) -> None:
-        """Returns when so many more calls have been completed."""
-        wanted = self.good + calls
-        async with asyncio.timeout(seconds):
-            while self.good < wanted:
-                await asyncio.sleep(0.05)
-
-    async def end(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
 
 
 @pytest.fixture
@@ -72,26 +36,6 @@ async def platform(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pl
     counts = dict.fromkeys((*OWNERS, *OTHERS), 2)
     async with Platform(tmp_path_factory.mktemp("woken"), counts, {}) as made:
         yield made
-
-
-@contextlib.asynccontextmanager
-async def traffic_on(platform: Platform) -> AsyncIterator[Traffic]:
-    phones = [platform.phone(number, host=40 + n) for n, number in enumerate(AGENTS)]
-    caller = platform.caller(host=40)
-    async with platform.edge() as channel:
-        await after_call_work(platform, channel, "t1", AGENTS, 0)
-        for phone in phones:
-            await platform.register(phone)
-            desk = Desk(platform, channel, "t1", phone.name)
-            await desk.login()
-            await desk.ready()
-        traffic = Traffic(platform, caller)
-        try:
-            yield traffic
-        finally:
-            await traffic.end()
-            for phone in (*phones, caller):
-                phone.close()
 
 
 async def at_its_door(instance: Instance) -> grpc.aio.AioRpcError | None:
