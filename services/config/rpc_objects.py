@@ -22,8 +22,8 @@ from services.config.passwords import Passwords, mask
 from services.config.schema import IMPORT_ORDER, KIND_OF, TYPE_OF, describe, kind_of
 from services.config.watching import Wanted, Watching
 
-MAY_SEE_PASSWORDS = frozenset({"sip_proxy", "agent_state", "tenant"})
-"""Services that get passwords."""
+MAY_SEE_PASSWORDS = frozenset({"sip_proxy"})
+"""Services that get passwords: who answers digest challenges. Agents' are compared here (CheckPassword)."""
 PART = 500
 """Objects of one part of an import or export."""
 MAX_PAGE = 1000
