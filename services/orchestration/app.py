@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-import httpx
 from voice.redis_queue.v1.queue_service_pb2 import QueueEntry
 from voice.sip_cluster.v1.sip_node_service_pb2_grpc import SipNodeServiceStub
 from voice.tenant.v1.routing_pb2 import RouteAnswer
@@ -19,14 +18,20 @@ from mesh.rq import THREAD, Rq, SlotReader
 from mesh.service import Service
 from services.orchestration.applications import Applications
 from services.orchestration.documents import Documents
+from services.orchestration.fetching import Fetcher, trusting
 from services.orchestration.inputs import Selected
+from services.orchestration.location import http_location
+from services.orchestration.neighbours import Neighbours
 from services.orchestration.perform import Partners, Performer
 from services.orchestration.queries import Queries
 from services.orchestration.record import from_kv
-from services.orchestration.session import Call, Phase, Session
+from services.orchestration.session import Phase
 from services.orchestration.settings import OrchestrationSettings
 from services.orchestration.shard import Shard, now_us
 from services.orchestration.store import Store
+from services.orchestration.trace_store import TraceStore
+from services.orchestration.tracer import Tracer
+from services.orchestration.waiting import Waiting
 from services.orchestration.workers import Workers
 
 SLOTS = 256
@@ -47,7 +52,16 @@ class App:
         self._nodes = Directory(service.etcd, service.settings.region, "sip_cluster")
         self._workers = Workers(settings.workers, service.metrics, service.log)
         self._applications = Applications(service.metrics)
-        self._http = httpx.AsyncClient(follow_redirects=True)
+        self._http = trusting(settings.ca_file)
+        self.traces = TraceStore(
+            service.redis,
+            service.metrics,
+            service.log,
+            steps=settings.trace_steps,
+            keep_s=settings.trace_keep_s,
+        )
+        self.waiting = Waiting()
+        self._tracer = Tracer(self.traces, config, service.log, service.settings.node)
         partners = Partners(
             self._rq,
             OwnerClient(self._nodes),
@@ -57,8 +71,11 @@ class App:
             Documents(self._store, service.log),
             self._workers,
             Queries(config),
-            self._http,
-            self._http_location,
+            Fetcher(self._http),
+            Neighbours(service.channel),
+            self._tracer,
+            self.waiting,
+            partial(http_location, settings.http_base),
             service.log,
         )
         self._performer = Performer(partners, self._listen)
@@ -72,6 +89,7 @@ class App:
         service.background("events", self._read_events)
         service.background("slots", self._claim)
         service.background("rest", self._rest)
+        service.background("traces", self.traces.run)
         self._measure()
 
     def _measure(self) -> None:
@@ -83,6 +101,7 @@ class App:
         metrics.gauge("rq_state", "1 while events of all owned slots are being read").set_function(
             lambda: float(self._reader is not None)
         )
+        metrics.queue("requests", lambda: self.waiting.count, "Requests that wait for answers of sessions")
         metrics.gauge("interactions_asleep", "Sessions that only Redis has").set_function(
             lambda: float(sum(shard.asleep.count for shard in self.shards.values()))
         )
@@ -134,6 +153,7 @@ class App:
             self._performer.busy,
             service.log,
             self._started.inc,
+            self._tracer,
         )
         cursor = await shard.take_over()
         self.shards[number] = shard
@@ -153,22 +173,11 @@ class App:
             self._reader.remove(slot)
         if (shard := self.shards.pop(slot, None)) is not None:
             shard.close()
+            self.waiting.released(slot)
         await self._supervisor.end(f"shard {slot}", f"answers {slot}")
         await asyncio.gather(*self._performer.stop(slot), return_exceptions=True)
 
     # -- sessions ----------------------------------------------------------------------------------------------
-
-    def _http_location(self, call: Call) -> str:
-        base = self._settings.http_base
-        return f"{base.rstrip('/')}/scxml/session/{call.session_id}" if base else ""
-
-    async def find(self, tenant: str, session_id: str) -> tuple[Shard, Session] | None:
-        """A tenant's session that this node has, awake or asleep, and its slot. Raises StoreUnavailable."""
-        for shard in list(self.shards.values()):
-            session = await shard.peek(session_id)
-            if session is not None and session.call.tenant == tenant:
-                return shard, session
-        return None
 
     async def _rest(self) -> None:
         """Lets sessions and contexts go that nobody needs at the moment."""

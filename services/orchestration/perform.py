@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
-import httpx
 from structlog.typing import FilteringBoundLogger
 from voice.error.v1.reason_pb2 import Reason
+from voice.interaction.v1.interaction_pb2 import Instruction
 from voice.sip_cluster.v1.sip_node_service_pb2 import ExecuteRequest
 from voice.tenant.v1.routing_pb2 import RouteRequest, Target, TargetType
 from voice.tlib.v1.enums_pb2 import RouteType
@@ -32,6 +32,7 @@ from mesh.rq import PublisherFull, Rq
 from mesh.store import StoreUnavailable
 from mesh.telemetry import continued, ladder
 from services.orchestration.applications import ApplicationError, Applications
+from services.orchestration.digital import INSTRUCTIONS, instruction_of
 from services.orchestration.documents import Documents, UnknownDocument
 from services.orchestration.effects import (
     CreateCall,
@@ -46,16 +47,23 @@ from services.orchestration.effects import (
     Run,
     Say,
     SetUserData,
+    Start,
     Submit,
     Terminate,
+    TerminateOther,
 )
+from services.orchestration.fetching import Fetcher
 from services.orchestration.inputs import Broke, Input, Loaded, Outcome, Stepped
+from services.orchestration.neighbours import Neighbours
 from services.orchestration.queries import Queries
 from services.orchestration.record import to_kv
+from services.orchestration.replies import Reply
 from services.orchestration.scxml import Compiled, Json, Query, StepResult
 from services.orchestration.sends import io_processors
 from services.orchestration.session import Call, Session
-from services.orchestration.shard import Shard
+from services.orchestration.shard import Shard, now_us
+from services.orchestration.tracer import Tracer
+from services.orchestration.waiting import Waiting
 from services.orchestration.workers import State, StepFailed, Workers
 
 if TYPE_CHECKING:
@@ -66,12 +74,6 @@ REQUEST_S = 5.0
 """Longest wait for a request to the call's node, seconds."""
 ROUTE_S = 90.0
 """Longest wait for RouteCall: the destination may ring meanwhile (divert-on-ringing off), seconds."""
-MAX_BODY = 256 * 1024
-"""Longest answer to an HTTP request of an application, bytes."""
-POST_S = 5.0
-"""Longest wait for the receiver of an event by Basic HTTP, seconds."""
-ONCE = "Idempotency-Key"
-"""Header with the id of the effect: a request sent again by an heir has the same (IETF httpapi-idempotency-key)."""
 NODE_ID = 64
 """Longest request id a SIP node takes, characters."""
 FRONT_END_ID = 32
@@ -105,7 +107,10 @@ class Partners:
     documents: Documents
     workers: Workers
     queries: Queries
-    http: httpx.AsyncClient
+    fetcher: Fetcher
+    neighbours: Neighbours
+    tracer: Tracer
+    waiting: Waiting
     http_location: Callable[[Call], str]
     """Where a session's Basic HTTP events go to; "" when nothing comes in by HTTP."""
     log: FilteringBoundLogger
@@ -130,6 +135,8 @@ class Performer:
             CreateCall: self._create_call,
             Fetch: self._fetch,
             Post: self._post,
+            Start: self._start,
+            TerminateOther: self._terminate_other,
         }
         self._handlers = handlers
 
@@ -138,11 +145,14 @@ class Performer:
         call = session.call
         match effect:
             case Say(label, text):
+                text = self._with.tracer.text(session, text)[:4096]
                 self._with.log.info(
-                    "application", session=call.session_id, tenant=call.tenant, label=label, text=text[:4096]
+                    "application", session=call.session_id, tenant=call.tenant, label=label, text=text
                 )
             case End(outcome, problem):
-                self._end(shard, call, outcome, problem)
+                self._end(session, outcome, problem)
+            case Reply():
+                self._with.waiting.replied(call.session_id, effect)
             case Run():
                 self._spawn(shard, call, self._run(shard, session, effect))
             case _:
@@ -174,8 +184,13 @@ class Performer:
         task.add_done_callback(ended)
 
     async def _carry_out(self, shard: Shard, call: Call, effect: Any) -> None:
+        outcome: Input | None = None
         try:
-            outcome = await self._handlers[type(effect)](shard, call, effect)
+            instruction = instruction_of(call, effect) if call.interaction_id else None
+            if instruction is not None:
+                await self._instruct(call, instruction)
+            else:
+                outcome = await self._handlers[type(effect)](shard, call, effect)
         except DomainError as error:
             outcome = Outcome(effect.id, Reason.Name(error.reason), error.message)
         except Exception as error:
@@ -243,7 +258,10 @@ class Performer:
             await asyncio.sleep(pause)
             pause = min(1.0, pause * 2)
 
-    def _end(self, shard: Shard, call: Call, outcome: str, problem: str) -> None:
+    def _end(self, session: Session, outcome: str, problem: str) -> None:
+        call = session.call
+        self._with.tracer.ended(session, outcome, problem, now_us())
+        self._with.waiting.ended(session.id)
         level = self._with.log.error if outcome == "failed" else self._with.log.info
         level("session over", session=call.session_id, tenant=call.tenant, outcome=outcome, problem=problem)
         ladder("session", f"over: {outcome}", call_thread_id=call.call_thread_id)
@@ -355,40 +373,25 @@ class Performer:
 
     # -- the rest ----------------------------------------------------------------------------------------------
 
-    async def _fetch(self, shard: Shard, call: Call, fetch: Fetch) -> Input:
-        http = self._with.http
+    async def _instruct(self, call: Call, instruction: Instruction) -> None:
+        """An instruction for the interaction's media server; its outcome comes back as an event of the interaction."""
         try:
-            async with asyncio.timeout(fetch.timeout_ms / 1000):
-                headers = {ONCE: fetch.id} | {key: str(value) for key, value in fetch.headers}
-                async with http.stream(
-                    fetch.method, fetch.url, headers=headers, content=fetch.body
-                ) as response:
-                    body = b""
-                    async for part in response.aiter_bytes():
-                        body += part
-                        if len(body) > MAX_BODY:
-                            raise DomainError(
-                                Reason.REASON_QUEUE_FULL, f"the answer is longer than {MAX_BODY} bytes"
-                            )
-        except TimeoutError as error:
-            raise DomainError(Reason.REASON_TIMEOUT, f"no answer in {fetch.timeout_ms} ms") from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            text = f"{type(error).__name__}: {error}"
-            raise DomainError(Reason.REASON_DEPENDENCY_UNAVAILABLE, text, dependency="http") from error
-        content = body.decode(response.encoding or "utf-8", "replace")
-        if response.status_code >= 400:
-            return Outcome(fetch.id, f"http {response.status_code}", content[:1024])
-        return Outcome(fetch.id, data={"statuscode": response.status_code, "content": content})
+            await self._with.rq.enqueue(
+                f"{INSTRUCTIONS}:{call.server}", instruction.instruction_id, instruction
+            )
+        except PublisherFull as error:
+            raise DomainError(
+                Reason.REASON_QUEUE_FULL, "too many instructions wait for Redis Queue"
+            ) from error
+
+    async def _fetch(self, shard: Shard, call: Call, fetch: Fetch) -> Input:
+        return await self._with.fetcher.fetch(fetch)
 
     async def _post(self, shard: Shard, call: Call, message: Post) -> Input:
-        """A message by the Basic HTTP event processor; any 2xx is good (SCXML C.2)."""
-        headers = {"Content-Type": message.content_type, ONCE: message.id}
-        try:
-            answer = await self._with.http.post(
-                message.url, content=message.body.encode(), headers=headers, timeout=POST_S
-            )
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            return Outcome(message.id, "REASON_DEPENDENCY_UNAVAILABLE", f"{type(error).__name__}: {error}")
-        if not answer.is_success:
-            return Outcome(message.id, f"http {answer.status_code}", f"{message.url}: {answer.status_code}")
-        return Outcome(message.id)
+        return await self._with.fetcher.post(message)
+
+    async def _start(self, shard: Shard, call: Call, effect: Start) -> Input:
+        return await self._with.neighbours.start(call, effect)
+
+    async def _terminate_other(self, shard: Shard, call: Call, effect: TerminateOther) -> Input:
+        return await self._with.neighbours.terminate(call, effect)

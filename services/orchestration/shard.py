@@ -10,24 +10,29 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from structlog.typing import FilteringBoundLogger
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
 
+from mesh.config_objects import Dn
 from mesh.config_view import ConfigView
 from mesh.rq import SlotEvents
 from mesh.store import StoreUnavailable
 from mesh.telemetry import ladder
+from services.orchestration import digital
 from services.orchestration.asleep import Asleep
 from services.orchestration.effects import Effect, Inside, Spawn, Timer
 from services.orchestration.family import child_of, inputs_of
-from services.orchestration.inputs import Begin, CallNews, Due, Input
+from services.orchestration.inputs import Begin, CallNews, Due, Input, Stepped
+from services.orchestration.location import new_key
 from services.orchestration.machine import Machine
+from services.orchestration.record import from_kv
 from services.orchestration.session import Call, Phase, Session
 from services.orchestration.store import Change, Store
 from services.orchestration.timers import Timers, now_us
+from services.orchestration.tracer import Tracer
 from services.orchestration.voice import call_of, is_trigger, news_of
 
 __all__ = ["Shard", "now_us"]
@@ -94,6 +99,7 @@ class Shard:
     log: FilteringBoundLogger
     started: Callable[[], None]
     """Called for each session that begins."""
+    tracer: Tracer
     machines: dict[str, Machine] = field(default_factory=dict)
     _threads: dict[str, list[str]] = field(default_factory=dict)
     _touched: dict[str, int] = field(default_factory=dict)
@@ -211,13 +217,16 @@ class Shard:
         for envelope in batch.events:
             for session_id in list(self._threads.get(envelope.call_thread_id, ())):
                 news = news_of(envelope, self.machines[session_id].session.call)
-                if news.event is not None or news.gone:
+                if news.event is not None or news.gone or news.outcome is not None:
                     await self._give(turn, session_id, news)
             if is_trigger(envelope):
-                await self._trigger(turn, envelope)
+                await self._trigger(turn, envelope, envelope.event.this_dn, call_of)
+            elif digital.is_trigger(envelope):
+                await self._trigger(turn, envelope, envelope.interaction.queue, digital.call_of)
 
-    async def _trigger(self, turn: _Turn, envelope: EventEnvelope) -> None:
-        this_dn = envelope.event.this_dn
+    async def _trigger(
+        self, turn: _Turn, envelope: EventEnvelope, this_dn: str, made: Callable[[EventEnvelope, Dn], Call]
+    ) -> None:
         route_point = self.config.route_point(envelope.tenant, this_dn)
         if route_point is None or route_point.route_point is None:
             self.log.warning("route request of an unknown DN", dn=this_dn, tenant=envelope.tenant)
@@ -225,11 +234,12 @@ class Shard:
         if not route_point.route_point.application_url and not route_point.route_point.default_dns:
             return  # a client's to route, and nobody else's
         try:
-            call = call_of(envelope, route_point)
+            call = replace(made(envelope, route_point), key=new_key())
         except ValueError as error:
             self.log.error("route request refused", dn=this_dn, why=str(error))
             return
-        await self._begin(turn, Session(call, last_seq=envelope.seq))
+        data = from_kv(envelope.interaction.user_data) if call.interaction_id else ()
+        await self._begin(turn, Session(call, last_seq=envelope.seq, user_data=data))
 
     async def _begin(self, turn: _Turn, session: Session) -> None:
         if await self._find(turn, session.id) is not None:
@@ -251,6 +261,9 @@ class Shard:
             session = machine.session
             if isinstance(what, CallNews) and what.seq <= session.last_seq:
                 continue
+            if isinstance(what, Stepped):
+                event = session.inbox[0] if session.snapshot and session.inbox else None
+                self.tracer.stepped(session, event, what.result, now_us())
             if isinstance(what, Due) and what.effect_id not in session.pending:
                 continue
             turn.change.awake[name] = session

@@ -84,7 +84,7 @@ def _session_id(bits: int) -> str:
     return session_id(str(uuid.UUID(int=bits)), _SEQ)
 
 
-def session_of(request: StartSessionRequest, name: str, parameters: Json, now_us: int) -> Session:
+def session_of(request: StartSessionRequest, name: str, key: str, parameters: Json, now_us: int) -> Session:
     """The session of a request that was checked."""
     due_us = request.ideal_time_ms * 1000
     call = Call(
@@ -98,6 +98,7 @@ def session_of(request: StartSessionRequest, name: str, parameters: Json, now_us
         dnis="",
         since_us=now_us,
         urls=tuple(address for address in (request.src, request.alternate_src) if address),
+        key=key,
         start_at_us=due_us if due_us > now_us else 0,
     )
     return Session(call, params=parameters or None)

@@ -8,6 +8,7 @@ from voice.tlib.v1.message_type_pb2 import MessageType
 
 from mesh.config_objects import Dn
 from mesh.identifiers import conn_id_text, session_id
+from services.orchestration import digital
 from services.orchestration.address import fill, with_parameters
 from services.orchestration.inputs import CallNews
 from services.orchestration.record import from_kv
@@ -54,6 +55,8 @@ def call_of(envelope: EventEnvelope, route_point: Dn) -> Call:
 
 def news_of(envelope: EventEnvelope, call: Call) -> CallNews:
     """What an event of the thread means for a session: for its own call an event for the document."""
+    if envelope.WhichOneof("body") == "interaction":
+        return digital.news_of(envelope) if call.interaction_id else CallNews(envelope.seq)
     if envelope.WhichOneof("body") == "request":
         kind = str(envelope.request.WhichOneof("body"))
         own = getattr(getattr(envelope.request, kind), "conn_id", 0) == call.conn_id

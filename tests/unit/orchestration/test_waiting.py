@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 import pytest
 
+from mesh.deadline import expiring_in
 from mesh.errors import DomainError, Reason
 from services.orchestration.replies import Answer, Reply
 from services.orchestration.waiting import Waiting
@@ -18,6 +22,26 @@ async def test_a_slot_that_goes_ends_its_waits_only() -> None:
         assert caught.value.reason == Reason.REASON_NOT_OWNER
         assert not other.done()
     assert waiting.count == 0
+
+
+async def test_a_change_is_waited_for_until_it_is_stored() -> None:
+    waiting, told = Waiting(), list[Callable[[], None]]()
+    task = asyncio.ensure_future(waiting.stored(3, "s", told.append))
+    gone = asyncio.ensure_future(waiting.stored(4, "s", told.append))
+    await asyncio.sleep(0)
+    told[0]()
+    await task
+    told[0]()  # more than once does no harm
+    waiting.released(4)
+    with pytest.raises(DomainError) as caught:
+        await gone
+    assert caught.value.reason == Reason.REASON_NOT_OWNER
+
+
+async def test_a_store_that_takes_too_long_is_a_timeout() -> None:
+    with expiring_in(0.01), pytest.raises(DomainError) as caught:
+        await Waiting().stored(1, "s", lambda stored: None)
+    assert caught.value.reason == Reason.REASON_TIMEOUT
 
 
 async def test_everybody_who_sent_a_request_gets_its_answer() -> None:
