@@ -194,7 +194,7 @@ def sipp_uac(
         )
 
 
-def _seconds(clock: str) -> float:
+def _seconds(clock: str) -> int:
     """Seconds of SIPp's HH:MM:SS."""
     hours, minutes, seconds = clock.split(":")
     return int(hours) * 3600 + int(minutes) * 60 + int(seconds)

@@ -112,7 +112,7 @@ class Calls:
 
     async def unary_stream(self, tenant: str = "t1", **how: Any) -> list[Any]:
         """ExportObjects."""
-        return [r async for r in self.config.ExportObjects(config.ExportObjectsRequest(tenant=tenant), **how)]
+        return await _all(self.config.ExportObjects(config.ExportObjectsRequest(tenant=tenant), **how))
 
     async def stream_unary(self, tenant: str = "t1", **how: Any) -> list[Any]:
         """ImportObjects."""
@@ -121,7 +121,15 @@ class Calls:
 
     async def stream_stream(self, tenant: str = "t1", **how: Any) -> list[Any]:
         """Publish."""
-        return [r async for r in self.queue.Publish(iter([queue.PublishRequest()]), **how)]
+        return await _all(self.queue.Publish(iter([queue.PublishRequest()]), **how))
+
+
+async def _all(call: Any) -> list[Any]:
+    """A reader that is cancelled between two awaits of grpc.aio leaves its call open until it is collected: so it is ended here."""
+    try:
+        return [response async for response in call]
+    finally:
+        call.cancel()
 
 
 SHAPES = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
