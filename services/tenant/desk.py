@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from voice.agent_state.v1.agent_state_service_pb2 import ListAgentsRequest
 from voice.redis_queue.v1.queue_service_pb2 import QueueEntry
 from voice.tenant.v1.routing_pb2 import RouteAnswer, RouteRequest
@@ -90,7 +91,8 @@ class Desk:
                 group.create_task(self._tick())
                 group.create_task(self._watch_tasks())
         finally:
-            self._failed.cancel()
+            if not self._failed.cancel() and not self._failed.cancelled():
+                self._failed.exception()  # it has been told, or comes too late to matter
             for task in self._tasks:
                 task.cancel()
             await agent_events.close()
@@ -194,7 +196,12 @@ class Desk:
                 self.handle(Rebuilt())
 
     def _take_request(self, entry: QueueEntry) -> None:
-        message = RouteRequest.FromString(entry.payload)
+        try:
+            message = RouteRequest.FromString(entry.payload)
+        except DecodeError as error:  # it would be as unreadable to every heir
+            self._mates.log.error("unreadable entry", tenant=self.tenant, entry=entry.id[:64], why=str(error))
+            self._spawn(self._answering.acknowledge(entry.id))
+            return
         known = self._entries.get(message.request_id)
         match message.operation:
             case RouteRequest.OPERATION_SUBMIT:
