@@ -1,0 +1,437 @@
+"""A SIP node without sockets: the real call model, records and envelopes; outbox, snapshots, slots and requests around them.
+
+What `services/sip_cluster/node.py` does with asyncio is done here with virtual time: effects leave in order, a snapshot among them
+holds back what follows until Redis has it (250 ms at most), nothing leaves past the lease's deadline without a fenced write.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from voice.tlib.v1.envelope_pb2 import EventEnvelope
+
+from mesh.allocation import Slot
+from services.sip_cluster import effects as do
+from services.sip_cluster import inputs
+from services.sip_cluster.calls import CallThread, Identity, Refusal, RequestRecord, TimerKind, Told
+from services.sip_cluster.legs import IllegalFact
+from services.sip_cluster.machine import handle
+from services.sip_cluster.publishing import Publishing
+from tests.simulation import revival
+from tests.simulation.dialogs import Dialogs
+from tests.simulation.etcd import Slots
+from tests.simulation.events import THREAD, Publisher
+from tests.simulation.store import Answer, Line, SlotData
+from tests.simulation.wire import Key
+from tests.simulation.world import SECOND, Process
+
+if TYPE_CHECKING:
+    from tests.simulation.phones import Caller
+    from tests.simulation.platform import Platform
+
+LONGEST_CALL = 600 * SECOND
+PUBLISH_WAIT = SECOND
+"""services.sip_cluster.rpc.PUBLISH_WAIT_S."""
+ENDED_FOR = 120 * SECOND
+_EVENTS = frozenset({do.Publish, do.PublishRequest, do.PublishForeign})
+Outcome = Told | Refusal
+Reply = Callable[[str, "Outcome | None"], None]
+"""(reason, outcome): reason "" for an outcome, else NOT_OWNER or UNKNOWN_CALL."""
+
+
+class Entry:
+    """A live thread on a node."""
+
+    __slots__ = (
+        "armed", "call_id", "closed", "conn_id", "epoch", "loops", "outbox", "saving", "thread", "told", "waiters"
+    )  # fmt: skip
+
+    def __init__(self, thread: CallThread, call_id: str) -> None:
+        self.thread = thread
+        self.call_id = call_id
+        """Of the caller's INVITE."""
+        self.conn_id = thread.identity.conn_id
+        self.outbox: deque[Any] = deque()
+        self.saving = False
+        self.closed = False
+        self.armed = 0
+        self.epoch = 0
+        self.waiters: dict[str, list[Reply]] = {}
+        self.told: dict[str, bool] = {}
+        """Request -> whether its event is in the stream."""
+        self.loops: set[tuple[int, str]] = set()
+        """(leg, what is being sent until it is answered)."""
+
+
+class SipNode:
+    """One node."""
+
+    def __init__(self, platform: Platform, process: Process) -> None:
+        self.platform = platform
+        self.process = process
+        self.world = platform.world
+        self.line = Line(process, platform.store)
+        self.line.keeps = platform.schedule.moves(process.service)
+        self.publisher = Publisher(process, platform.streams, THREAD)
+        self.publishing = Publishing(self.publisher, region="r1", node=process.incarnation, node_id=1)  # type: ignore[arg-type]
+        self.threads: dict[str, Entry] = {}
+        self.by_call: dict[str, Entry] = {}
+        self.by_conn: dict[int, Entry] = {}
+        self.ended: dict[int, dict[str, RequestRecord]] = {}
+        self._finished: dict[str, Entry] = {}
+        """Threads that ended here: their SIP transactions are known for a while."""
+        self.dialogs = Dialogs(self)
+        self.slots = Slots(process, platform.etcd, platform.keys("sip_cluster"), self._acquire, self._release)
+        self._serving: dict[Slot, int] = {}
+        self._held: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
+        platform.wire.nodes[process.incarnation] = self
+
+    # -- new threads ------------------------------------------------------------------------------------------
+
+    def on_invite(self, caller: Caller) -> None:
+        """INVITE of a caller."""
+        entry = self.by_call.get(caller.call_id)
+        if entry is not None:
+            self.dialogs.invited_again(entry)
+            return
+        if caller.key is not None and caller.key.slot not in self._serving:
+            return
+        slots = [slot for slot in self.slots.owned if slot in self._serving]
+        if not slots:
+            return
+        self._arrive(caller, slots[int(self.world.rng.random() * len(slots))])
+
+    def _arrive(self, caller: Caller, slot: Slot) -> None:
+        number = self.platform.next_call()
+        uuid = f"c{number}"
+        thread = CallThread(uuid, int(slot), self.world.now, "", Identity(number, uuid, number))
+        thread.timers[TimerKind.DURATION, 0] = self.world.now + LONGEST_CALL
+        thread.dialled, thread.from_number = self.platform.ROUTE_POINT, f"+{caller.number}"
+        entry = self._enter(thread, caller.call_id, self._serving[slot])
+        self.feed(entry, inputs.InviteReceived(b"offer", "application/sdp"))
+
+    def _enter(self, thread: CallThread, call_id: str, epoch: int) -> Entry:
+        entry = Entry(thread, call_id)
+        entry.epoch = epoch
+        self.threads[thread.id] = self.by_call[call_id] = self.by_conn[entry.conn_id] = entry
+        self.platform.known_calls[entry.conn_id] = (thread.id, int(thread.slot), call_id)
+        return entry
+
+    def on_cancel(self, caller: Caller) -> None:
+        """CANCEL of a caller's INVITE."""
+        entry = self.by_call.get(caller.call_id)
+        if entry is not None:
+            self.feed(entry, inputs.Cancelled(1))
+
+    def on_message(self, key: Key, what: str) -> None:
+        """A message in a dialog."""
+        entry = self.threads.get(key.thread)
+        if entry is None:
+            finished = self._finished.get(key.thread)
+            if key.slot not in self._serving:
+                return
+            if finished is not None:
+                self.dialogs.heard_late(finished, key, what)
+            elif what == "BYE":
+                self.dialogs.unknown(key, self._serving[key.slot])
+            return
+        self.dialogs.heard(entry, key, what)
+
+    # -- inputs and effects -----------------------------------------------------------------------------------
+
+    def feed(self, entry: Entry, fact: inputs.Input) -> bool:
+        """One input; False for a fact that cannot happen."""
+        if entry.closed:
+            return False
+        try:
+            effects = handle(entry.thread, fact, self.world.now)
+        except IllegalFact:
+            return False
+        self.take(entry, effects)
+        return True
+
+    def take(self, entry: Entry, effects: list[do.Effect]) -> None:
+        """What a step wants done."""
+        for effect in effects:
+            if type(effect) in _EVENTS:
+                envelope = self.publishing.envelope(entry, effect, entry.epoch, self.world.now)  # type: ignore[arg-type]
+                entry.outbox.append(envelope)
+            else:
+                entry.outbox.append(effect)
+        if not entry.saving:
+            self._work(entry)
+        self._arm(entry)
+
+    def _work(self, entry: Entry) -> None:
+        """Carries the outbox out up to the next snapshot; past the lease's deadline a fenced write comes first."""
+        outbox = entry.outbox
+        proven = "deadline" in self.world.mutations
+        while outbox and not entry.closed:
+            if not (proven or self.process.lease_good() or type(outbox[0]) is do.Save):
+                entry.saving = True
+                self.prove(entry.thread.slot, entry.epoch, lambda good: self._may_go_on(entry, good))
+                return
+            item = outbox.popleft()
+            if type(item) is EventEnvelope:
+                self._publish(entry, item)
+            elif type(item) is do.Save:
+                entry.saving = True
+                self._save(entry)
+                return
+            else:
+                self._act(entry, item)
+
+    def _may_go_on(self, entry: Entry, good: bool) -> None:
+        if entry.closed:
+            return
+        if not good:
+            self.process.after(SECOND // 10, self._may_go_on_again, entry)
+            return
+        while entry.outbox and type(entry.outbox[0]) is not do.Save and not entry.closed:
+            item = entry.outbox.popleft()
+            if type(item) is EventEnvelope:
+                self._publish(entry, item)
+            else:
+                self._act(entry, item)
+        entry.saving = False
+        self._work(entry)
+
+    def _may_go_on_again(self, entry: Entry) -> None:
+        entry.saving = False
+        self._work(entry)
+
+    def _publish(self, entry: Entry, envelope: EventEnvelope) -> None:
+        request = envelope.requester.request_id if envelope.HasField("requester") else ""
+        if request:
+            entry.told[request] = False
+        self.publisher.append(envelope, lambda stored: self._published(entry, request, stored))
+
+    def _published(self, entry: Entry, request: str, stored: bool) -> None:
+        if request:
+            entry.told[request] = True
+            record = entry.thread.requests.get(request)
+            if record is not None and record.outcome is not None:
+                self._answer(entry, request, record.outcome)
+
+    def _act(self, entry: Entry, effect: Any) -> None:
+        kind = type(effect)
+        if kind is do.AskDialPlan:
+            self.process.after(self.world.delay(), self._resolve, entry, effect.ask)
+        elif kind is do.Reply:
+            self._reply(entry, effect.request, effect.outcome)
+        elif kind is do.Forget:
+            self._forget(entry, effect.saved)
+        elif kind is not do.Count:
+            self.dialogs.send(entry, effect)
+
+    def gate(self, slot: int, epoch: int, act: Callable[..., None], *args: Any) -> None:
+        """A datagram leaves now, or when a fenced write has shown that the slot is still ours (`holding.py`)."""
+        if self.process.lease_good() or "deadline" in self.world.mutations:
+            self.platform.watch.acted("sip_cluster", slot, epoch, args[-1])
+            act(*args)
+            return
+        self._held.append((slot, epoch, act, args))
+        if len(self._held) == 1:
+            self.prove(slot, epoch, self._proved)
+
+    def prove(self, slot: int, epoch: int, done: Callable[[bool], None]) -> None:
+        """Whether the slot is still ours, by a fenced write."""
+
+        def proved(answer: Answer) -> None:
+            if answer is Answer.STALE:
+                self._drop_slot(slot)
+            done(answer is Answer.DONE)
+
+        self.line.prove(slot, epoch, proved)
+
+    def _proved(self, good: bool) -> None:
+        held, self._held = self._held, []
+        first = held[0][0]
+        for slot, epoch, act, args in held:
+            if slot != first or slot not in self._serving:
+                if slot in self._serving:
+                    self.gate(slot, epoch, act, *args)
+            elif good:
+                self.platform.watch.acted("sip_cluster", slot, epoch, f"{args[-1]} after a proof")
+                act(*args)
+
+    def _resolve(self, entry: Entry, number: int) -> None:
+        ask = entry.thread.asks.get(number)
+        if ask is None or entry.closed:
+            return
+        resolution = self.platform.dial_plan(ask, entry.thread)
+        if resolution is not None:
+            self.feed(entry, inputs.Resolved(number, resolution))
+        else:
+            self.feed(entry, inputs.Unresolved(number, self.platform.NOWHERE, "no such destination"))
+
+    def _arm(self, entry: Entry) -> None:
+        due = entry.thread.next_deadline
+        if due and due != entry.armed and not entry.closed:
+            entry.armed = due
+            self.process.after(max(0, due - self.world.now), self._due, entry, due)
+
+    def _due(self, entry: Entry, due: int) -> None:
+        if entry.armed == due:
+            entry.armed = 0
+            self.feed(entry, inputs.TimeReached())
+
+    # -- snapshots --------------------------------------------------------------------------------------------
+
+    def snapshot(self, entry: Entry) -> bytes:
+        """What an heir reads: converted to the record and back when one does (`revival.py`)."""
+        if not self.line.keeps:
+            return b""
+        waiting = [item for item in entry.outbox if type(item) is EventEnvelope]
+        events = self.publisher.unacknowledged(entry.thread.id) + waiting
+        return self.line.pack((entry.thread, entry.call_id, [event.SerializeToString() for event in events]))
+
+    def _save(self, entry: Entry) -> None:
+        epoch = self._serving.get(entry.thread.slot)
+        if epoch is None:
+            self._close(entry)
+            return
+        put = ("calls", entry.thread.id, self.snapshot(entry))
+        self.line.write(entry.thread.slot, epoch, (put,), lambda answer: self._saved(entry, answer))
+
+    def _saved(self, entry: Entry, answer: Answer) -> None:
+        if answer is Answer.STALE:
+            self._drop_slot(entry.thread.slot)
+            return
+        entry.saving = False
+        self._work(entry)
+
+    def _forget(self, entry: Entry, saved: bool) -> None:
+        thread = entry.thread
+        self._finished[thread.id] = entry
+        if thread.requests:
+            self.ended[entry.conn_id] = thread.requests
+        epoch = self._serving.get(thread.slot)
+        if epoch is not None:
+            puts: list[tuple[str, str, Any]] = [("calls", thread.id, None)] if saved else []
+            if thread.requests:
+                kept = self.line.pack((thread, entry.call_id, []))
+                puts.append(("ended", str(entry.conn_id), (self.world.now + ENDED_FOR, kept)))
+            if puts:
+                self.line.write(thread.slot, epoch, tuple(puts), lambda answer: None)
+        self._close(entry)
+
+    def _close(self, entry: Entry) -> None:
+        if entry.closed:
+            return
+        entry.closed = True
+        self.threads.pop(entry.thread.id, None)
+        self.by_conn.pop(entry.conn_id, None)
+        if self.by_call.get(entry.call_id) is entry:
+            del self.by_call[entry.call_id]
+        for waiters in entry.waiters.values():
+            for reply in waiters:
+                reply("REASON_NOT_OWNER", None)
+        entry.waiters.clear()
+
+    # -- requests ---------------------------------------------------------------------------------------------
+
+    def execute(self, asked: inputs.RequestInput, reply: Reply) -> None:
+        """SipNodeService.Execute, as `services/sip_cluster/rpc.py` carries it out."""
+        conn_id, request = asked.request.conn_id, asked.request.id
+        entry = self.by_conn.get(conn_id)
+        if entry is None:
+            ended = self.ended.get(conn_id)
+            if ended is not None:
+                known = ended.get(request)
+                if known is not None and known.outcome is not None:
+                    reply("", known.outcome)
+                else:
+                    reply("REASON_UNKNOWN_CALL", None)
+            elif self.platform.known_calls[conn_id][1] in self._serving:
+                reply("REASON_UNKNOWN_CALL", None)
+            else:
+                reply("REASON_NOT_OWNER", None)
+            return
+        known = entry.thread.requests.get(request)
+        if known is not None and "request" not in self.world.mutations:
+            if known.outcome is not None:
+                reply("", known.outcome)
+            else:
+                entry.waiters.setdefault(request, []).append(reply)
+            return
+        if known is not None:
+            del entry.thread.requests[request]
+        entry.waiters.setdefault(request, []).append(reply)
+        self.feed(entry, asked)
+
+    def _reply(self, entry: Entry, request: str, outcome: Outcome) -> None:
+        self.platform.watch.outcome(f"execute {request}", outcome)
+        if isinstance(outcome, Told) and not entry.told.get(request, True):
+            self.process.after(PUBLISH_WAIT, self._answer, entry, request, outcome)
+            return
+        self._answer(entry, request, outcome)
+
+    def _answer(self, entry: Entry, request: str, outcome: Outcome) -> None:
+        for reply in entry.waiters.pop(request, ()):
+            reply("", outcome)
+
+    # -- slots ------------------------------------------------------------------------------------------------
+
+    def _acquire(self, slot: Slot, epoch: int, done: Callable[[bool], None]) -> None:
+        def taken(data: SlotData | None) -> None:
+            if data is None:
+                done(False)
+                return
+            self.platform.watch.acts("sip_cluster", slot, epoch)
+            self._serving[slot] = epoch
+            for ends, raw in data.hashes.get("ended", {}).values():
+                if ends > self.world.now:
+                    thread = revival.thread_of(raw)[0]
+                    self.ended[thread.identity.conn_id] = thread.requests
+            for raw in data.hashes.get("calls", {}).values():
+                self._revive(slot, epoch, raw)
+            done(True)
+
+        self.line.take_over(slot, epoch, taken)
+
+    def _revive(self, slot: Slot, epoch: int, raw: bytes) -> None:
+        thread, call_id, unacknowledged = revival.thread_of(raw)
+        if thread.id in self.threads:
+            return
+        stream = self.platform.streams.by_key.get(thread.id)
+        tail = [entry.envelope for entry in stream.entries[thread.seq :]] if stream is not None else []
+        entry = self._enter(thread, call_id, epoch)
+        self.world.trace(self.process.name, f"revives {thread.id} at seq {thread.seq}, tail {len(tail)}")
+        self.platform.revived += 1
+        for envelope in unacknowledged:
+            envelope.epoch = epoch
+            self.publisher.append(envelope)
+        revival.revive(self, entry, tail, unacknowledged)
+
+    def _release(self, slot: Slot, epoch: int, lost: bool, done: Callable[[], None]) -> None:
+        if lost:
+            self._drop_slot(int(slot))
+            self._serving.pop(slot, None)
+            done()
+            return
+        entries = [entry for entry in self.threads.values() if entry.thread.slot == slot]
+        puts = tuple(("calls", entry.thread.id, self.snapshot(entry)) for entry in entries)
+        self._drop_slot(int(slot))
+        self._serving.pop(slot, None)
+        self._hand_over(int(slot), epoch, puts, done)
+
+    def _hand_over(self, slot: int, epoch: int, puts: tuple[Any, ...], done: Callable[[], None]) -> None:
+        def written(answer: Answer) -> None:
+            if answer is Answer.AWAY:
+                self.process.after(SECOND // 10, self._hand_over, slot, epoch, puts, done)
+            else:
+                done()
+
+        self.line.write(slot, epoch, puts, written, budget=2 * SECOND)
+
+    def _drop_slot(self, slot: int) -> None:
+        """The slot is somebody else's: its threads are let go without effect."""
+        for entry in [entry for entry in self.threads.values() if entry.thread.slot == slot]:
+            entry.loops.clear()
+            self._close(entry)
+        for entry in self._finished.values():
+            if entry.thread.slot == slot:
+                entry.loops.clear()

@@ -1,0 +1,18 @@
+"""Safeguards that can be taken out of a run, to show that the simulation notices."""
+
+from __future__ import annotations
+
+MUTATIONS = {
+    "fence": "Redis takes writes of an epoch below the fence, and of a connection that was replaced",
+    "raise": "an heir reads a slot without raising its fence first",
+    "deadline": "effects leave past the lease's deadline without a fenced write",
+    "append": "an event stream takes an event whose place is taken, and one of an old epoch",
+    "offset": "the cursor is not kept with the state that its events made",
+    "queue": "a queue takes an id that it has, or had",
+    "request": "a SIP node carries out a request again whose id it knows",
+    "order": "Call State moves its cursor before it has told Agent State",
+    "before": "Agent State's effects leave before the state that explains them is stored",
+    "outbox": "Orchestration's effects leave before the session's record is stored",
+    "answered": "a tenant acknowledges a request before its answer is in the answer queue",
+}
+"""Name -> what is taken out."""
