@@ -181,11 +181,15 @@ class Striker:
 
 
 async def primary(mesh: LocalMesh) -> str:
-    """Name of the process that is the Redis primary now. LookupError when nobody is."""
-    for name, address in (("redis", mesh.layout.redis), ("redis-replica", mesh.layout.redis_replica)):
-        if await role(address) == "master":
-            return name
-    raise LookupError("no Redis says it is the primary")
+    """Name of the process that is the Redis primary. Waits while there is none, or while an old one does not know yet that
+    it has been replaced. TimeoutError after BACK_S."""
+    addresses = {"redis": mesh.layout.redis, "redis-replica": mesh.layout.redis_replica}
+    async with asyncio.timeout(BACK_S):
+        while True:
+            found = [name for name, address in addresses.items() if await role(address) == "master"]
+            if len(found) == 1:
+                return found[0]
+            await asyncio.sleep(0.2)
 
 
 async def role(address: str) -> str:

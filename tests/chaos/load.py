@@ -62,9 +62,7 @@ class Load:
             host = self._platform.ip(210 + int(tenant[1:]), 99)
             sipp_register(self._platform, tenant, [*AGENTS, EXTENSION], host, self._folder, expires_s=3600)
             scenario = self._fill("phone.xml", tenant, RING_MS=str(self._shape.ring_ms))
-            self._phones[tenant] = self._run(
-                scenario, host, f"phones-{tenant}", ["-rtcheck", "loose", "-d", "0"]
-            )
+            self._phones[tenant] = self._run(scenario, host, f"phones-{tenant}", [])
 
     def callers(self) -> None:
         """Starts the callers of every tenant; each at a proxy of its own while there are enough."""
@@ -158,7 +156,7 @@ class Load:
 
     def _run(self, scenario: Path, host: str, name: str, more: Sequence[str]) -> subprocess.Popen[bytes]:
         command = [
-            "sipp", "-sf", str(scenario), "-i", host, "-p", "5060", "-nostdin",
+            "sipp", "-sf", str(scenario), "-i", host, "-p", "5060", "-nostdin", "-rtcheck", "loose",
             "-trace_logs", "-log_file", str(self._folder / f"{name}.log"),
             "-trace_err", "-error_file", str(self._folder / f"{name}.errors"), *more,
         ]  # fmt: skip

@@ -40,6 +40,7 @@ class OwnershipHistory:
         self.claims: list[Claim] = []
         self._etcd = Etcd(mesh.etcd)
         self._prefix = f"/voicemesh/{mesh.settings.region}/"
+        self._watch = self._etcd.watch(self._prefix)
         self._task: asyncio.Task[None] | None = None
         self._stands = asyncio.Event()
         self._known: set[tuple[str, str, int]] = set()
@@ -51,12 +52,13 @@ class OwnershipHistory:
 
     async def __aexit__(self, *error: object) -> None:
         assert self._task is not None
+        await self._watch.close()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         await self._etcd.close()
 
     async def _follow(self) -> None:
-        async for batch in self._etcd.watch(self._prefix):
+        async for batch in self._watch:
             now = time.time()
             for item in batch.snapshot or ():
                 self._note(item.key, item.value, item.mod_revision, item.create_revision, now)
@@ -112,7 +114,7 @@ def _event(family: str, stream: str, entry: bytes, fields: Mapping[bytes, bytes]
         node=envelope.node, tenant=envelope.tenant,
         name=name_of(envelope) if envelope.WhichOneof("body") == "event" else "REQUEST",
         at=envelope.time_us / 1e6, event_id=envelope.event_id, conn_id=event.conn_id, agent_id=event.agent_id,
-        this_dn=event.this_dn, request_id=envelope.requester.request_id,
+        this_dn=event.this_dn, request_id=envelope.requester.request_id.rpartition("/")[2],
     )  # fmt: skip
 
 

@@ -1,0 +1,64 @@
+"""The long form: `make chaos`. CHAOS_MINUTES, CHAOS_SEED, CHAOS_RATE, CHAOS_PLANS; see README.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import network
+from tests.chaos.load import Shape
+from tests.chaos.report import Report
+from tests.chaos.scenario import ENVIRONMENT, run
+from tests.chaos.schedule import PLANS, draw
+from tests.chaos.settings import ChaosSettings
+from tests.e2e.platform import Platform
+
+COUNTS = {
+    "sip_cluster": 3, "redis_queue": 2, "orchestration": 2, "tenant": 2, "agent_state": 2, "call_state": 2, "sip_proxy": 2,
+    "front_end": 2, "registrar": 2, "dial_plan": 2, "config": 2,
+}  # fmt: skip
+COMPLETE = 0.999
+SIP_NODE_S, OTHER_S = 3.0, 1.0
+"""New calls go on within so many seconds of a SIP node's death, and of any other's."""
+
+
+@pytest.fixture(scope="module")
+def settings() -> ChaosSettings:
+    """From the environment."""
+    return ChaosSettings.from_env()
+
+
+@pytest.mark.timeout(0)
+@pytest.mark.slow
+@pytest.mark.parametrize("plan", PLANS)
+async def test_nothing_that_dies_takes_a_call_with_it(
+    plan: str, chaos_long: bool, settings: ChaosSettings, tmp_path: Path
+) -> None:
+    if not chaos_long:
+        pytest.skip("long form: make chaos")
+    if plan not in settings.plans:
+        pytest.skip(f"not among CHAOS_PLANS: {', '.join(settings.plans)}")
+    if plan in ("cuts", "mixed") and (why := network.why_not()):
+        pytest.skip(why)
+    schedule = draw(plan, settings.seed, settings.minutes, COUNTS)
+    shape = Shape(routed_rate=settings.rate * 0.8, direct_rate=settings.rate * 0.2, seconds=schedule.seconds)
+    async with Platform(tmp_path / "mesh", COUNTS, ENVIRONMENT) as platform:
+        report = await run(platform, schedule, shape, tmp_path, print)
+    kept = report.save()
+    print("\n".join(report.lines()))
+    assert report.violations == [], f"seed {settings.seed}; everything is in {kept}"
+    assert report.complete_share >= COMPLETE
+    if plan == "rolling":
+        assert report.client_failures == 0, "a client saw a failed RPC"
+    if plan == "kills":
+        assert _slow(report) == []
+
+
+def _slow(report: Report) -> list[str]:
+    """Deaths after which new calls did not go on in time."""
+    return [
+        f"{r.process}: {r.recovered_s:.2f} s"
+        for r in report.recoveries()
+        if r.recovered_s > (SIP_NODE_S if r.process.startswith("sip_cluster") else OTHER_S)
+    ]
