@@ -123,6 +123,7 @@ class Slots:
         self._tasks: list[asyncio.Task[None]] = []
         membership.lease.on_lost(self._lease_lost)
         membership.lease.on_regain(self._regain)
+        membership.lease.on_granted(self._lease_counts)
         membership.on_drain(self._drained)
 
     # -- what the service asks -------------------------------------------------------------------------------
@@ -243,8 +244,11 @@ class Slots:
             self._regaining = 0
         return True
 
+    async def _lease_counts(self, _lease: int) -> None:
+        self._seen()  # the watch may have shown our record while its lease did not count yet
+
     async def _drained(self) -> None:
-        while self._holdings.claimed_epochs and self._heirs():
+        while self._holdings.claimed_epochs and self.heirs():
             await self._changed_before(time.monotonic() + RETRY_S)
 
     def _seen(self) -> None:
@@ -366,7 +370,8 @@ class Slots:
         held = self._holdings
         return complete(self._claims.view, self._keys()) and held.owned.keys() == held.claimed_epochs.keys()
 
-    def _heirs(self) -> bool:
+    def heirs(self) -> bool:
+        """Whether another node takes slots: on drain they are handed over."""
         me = self._membership.incarnation
         return any(peer.takes for name, peer in self._claims.view.peers.items() if name != me)
 

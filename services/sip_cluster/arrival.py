@@ -38,6 +38,9 @@ def resolved(step: Step, resolution: Resolution) -> None:
     call = _create(step, resolution, number)
     _tell(step, call)
     destination.place(step, call, resolution)
+    leg = step.caller_leg(call) if call.conn_id in step.thread.calls else None
+    if leg is not None and leg.state is LegState.INVITED:
+        step.do(do.Trying(leg.id))
 
 
 def unresolved(step: Step, fact: inputs.Unresolved) -> None:

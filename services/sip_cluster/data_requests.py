@@ -26,11 +26,8 @@ def change(step: Step, call: Call, asked: UserDataRequest) -> Told | Refusal:
         data = _changed(call.user_data, asked)
     except user_data.TooLarge as error:
         return Refusal(Why.INVALID_ATTRIBUTE, str(error), "user_data")
-    thread = step.thread
-    thread.seq += 1
-    step.do(do.PublishRequest(thread.seq, asked.payload, step.cause, asked.request.id))
+    step.do(do.PublishRequest(step.next_seq(), asked.payload, step.cause, asked.request.id))
     call.user_data = data
-    step.save = True
     told: Told | None = None
     for party in sorted(call.parties.values(), key=lambda party: party.id):
         if party.monitored and party.announced:
@@ -63,10 +60,6 @@ def distribute(step: Step, call: Call, asked: inputs.DistributeEvent) -> Told | 
         return Refusal(Why.INVALID_ATTRIBUTE, f"event {asked.kind} cannot be distributed", "event.event_type")
     attributes = events.of_call(call)
     attributes["this_dn"] = asked.request.dn
-    step.save = True
-    thread = step.thread
-    thread.seq += 1
-    step.do(
-        do.PublishForeign(asked.kind, thread.seq, asked.event, attributes, step.cause, asked.request.id),
-    )
-    return Told(EventType.DIVERTED, thread.seq, attributes, asked.event)
+    seq = step.next_seq()
+    step.do(do.PublishForeign(asked.kind, seq, asked.event, attributes, step.cause, asked.request.id))
+    return Told(EventType.DIVERTED, seq, attributes, asked.event)

@@ -65,6 +65,20 @@ class SendBye:
 
 
 @dataclass(slots=True)
+class AnswerBye:
+    """200 to the BYE of a leg."""
+
+    leg: int
+
+
+@dataclass(slots=True)
+class Trying:
+    """100 with our To tag: from now on a proxy sends the INVITE to the slot's owner, should this node die."""
+
+    leg: int
+
+
+@dataclass(slots=True)
 class Alert:
     """180, or 183 with a session description, to a caller."""
 
@@ -205,6 +219,8 @@ Effect: TypeAlias = (
     | CancelInvite
     | SendAck
     | SendBye
+    | AnswerBye
+    | Trying
     | Alert
     | Accept
     | Reject

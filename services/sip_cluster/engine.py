@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 
@@ -10,12 +11,15 @@ from voice.sip_cluster.v1.sip_node_service_pb2_grpc import add_SipNodeServiceSer
 from voicecore.sip import Endpoint, EndpointConfig
 
 from mesh.discovery import Directory
+from mesh.gate import Gate
 from mesh.identifiers import SIP_SLOTS, region_number
 from mesh.rq import THREAD, Rq
 from mesh.service import Service, main
 from mesh.slots import ReleaseReason, SlotKey, Slots
 from mesh.store import FencedStore, check_pairing
+from services.sip_cluster.handing_over import HandingOver
 from services.sip_cluster.holding import Holding
+from services.sip_cluster.inputs import Drop
 from services.sip_cluster.next_hop import NextHop, host_port
 from services.sip_cluster.node import Node
 from services.sip_cluster.numbers import Numbers
@@ -23,16 +27,21 @@ from services.sip_cluster.occupancy import Occupancy
 from services.sip_cluster.publishing import Publishing
 from services.sip_cluster.reception import Reception
 from services.sip_cluster.resolver import Resolver
+from services.sip_cluster.restoring import Restoring
 from services.sip_cluster.router_watch import RouterWatch
 from services.sip_cluster.rpc import SipNodeRpc
 from services.sip_cluster.settings import SERVICE, Configuration, SipAddress, read
 from services.sip_cluster.signalling import Signalling
 from services.sip_cluster.snapshots import Snapshots
+from services.sip_cluster.takeover import Takeover
+from services.sip_cluster.waiting_room import WaitingRoom
 
 NOTICE_S = 0.3
-"""Time proxies have to learn that we drain before slots without calls go, seconds: a new call may be on its way."""
-LEAVING_S = 0.5
-"""How often we look whether the lease of a slot is still good whose last calls we wait for, seconds."""
+"""Time proxies have to learn that we drain before our slots go, seconds: a new call may be on its way."""
+READY_S = 1.0
+"""How long a request waits for the calls of its slot to be read, seconds."""
+EXPIRE_S = 1.0
+"""How often messages are given up whose slot does not come, seconds."""
 DRAIN_BATCH = 256
 """Events taken from the core in one go; what is left wakes us again, after other work of the loop."""
 
@@ -55,12 +64,15 @@ class Engine:
         self.store = FencedStore(service.redis, SERVICE, "sip")
         self._rq = Rq(service)
         self._publisher = self._rq.publisher(THREAD)
-        self.slots = Slots(service, "sip", SIP_SLOTS, acquire=self._acquire, release=self._release)
+        self.slots = Slots(
+            service, "sip", SIP_SLOTS, acquire=self._acquire, release=self._release, renew=self._renew
+        )
         self._owned: dict[int, int] = {}
-        """Slots whose calls we may serve, with their epochs; those being handed over among them."""
+        """Slots whose calls are here, with their epochs."""
         self._occupancy = Occupancy(self._owned)
         self._leaving: set[int] = set()
-        """Slots that get no new call: they are handed over when their calls have ended."""
+        """Slots that get no new call: they are about to be handed over."""
+        self.waiting = WaitingRoom()
         self.numbers = Numbers(service.metrics)
         self.hops = NextHop(self._proxies.nodes, direct=settings.direct)
         self._build()
@@ -100,47 +112,68 @@ class Engine:
             failed=self.node.call_failed,
             gone=self.node.request_failed,
         )
-        self.reception = Reception(self.node, self.signalling, self.hops)
-        self.snapshots = Snapshots(self.store, publishing, self._occupancy.epoch, self.node.lost)
+        self.reception = Reception(
+            self.node, self.signalling, self.hops, self.waiting, self._owned.__contains__
+        )
+        lease_good = service.membership.lease.good
+        self.snapshots = Snapshots(self.store, publishing, self._occupancy.epoch, self.node.lost, lease_good)
         self.node.connect(self.signalling, self.reception, self.snapshots)
         self.holding = Holding(
             self.endpoint, self.store, service.membership.deadline_ns, self._live_slots, self._lost
         )
+        self._restoring = Restoring(
+            self.node,
+            self.snapshots,
+            publishing,
+            Takeover(self.endpoint, self.signalling, self.hops),
+            self.numbers,
+        )
+        self._handing_over = HandingOver(self.node, self.snapshots, publishing)
         self.routers = RouterWatch(self._routers, settings.router_grace_ms / 1000, self.node.router_lost)
-        rpc = SipNodeRpc(self.node, self.numbers, self._owned.__contains__)
+        gate = Gate(service.membership.lease, self.store)
+        rpc = SipNodeRpc(self.node, self.numbers, self._ready, gate)
         service.add(add_SipNodeServiceServicer_to_server, rpc)
         service.owned_slots("sip", lambda: self.slots.owned)
 
     # -- slots -------------------------------------------------------------------------------------
 
     async def _acquire(self, slot: SlotKey, epoch: int) -> None:
+        """Takes a slot and its calls. From the moment they are read to that they are served nothing else happens."""
         number = int(slot)
         await self.store.raise_fence(number, epoch)
+        records = await self._restoring.read(number, epoch)
         self._owned[number] = epoch
         self._occupancy.changed(self._leaving)
+        self._restoring.take(records, epoch)
+        self.reception.opened(number)
+
+    async def _renew(self, slot: SlotKey, old: int, new: int) -> bool:
+        """The claim ended with our lease, nobody else took it, and it is ours again: the calls are still here."""
+        number = int(slot)
+        if number in self._owned:
+            self._owned[number] = new
+        return await self.store.renew_fence(number, old, new)
 
     async def _release(self, slot: SlotKey, epoch: int, reason: ReleaseReason) -> None:
-        """Before a slot is handed over its calls end by themselves: they cannot move yet, and until this returns the
-        claim is ours. Lost with the lease, it takes its calls with it."""
+        """Before a slot is handed over its calls are written and let go. Lost with the lease, they are let go at once."""
         number = int(slot)
         if reason is ReleaseReason.HANDED_OVER:
             self._leaving.add(number)
             self._occupancy.changed(self._leaving)
-            if self._service.draining.is_set():
-                await asyncio.sleep(NOTICE_S)
-            while (
-                not await self._occupancy.emptied(number, LEAVING_S) and self._service.membership.lease.good()
-            ):
-                pass
+            await self._handing_over.newborn(number)
+            self._owned.pop(number, None)
+            self.numbers.handed_over.inc(await self._handing_over.let_go(number, epoch))
         self._owned.pop(number, None)
         self._leaving.discard(number)
         self._occupancy.changed(self._leaving)
         self._lost(number)
 
     def _lost(self, slot: int) -> None:
-        gone = self.node.drop_slot(slot)
-        if gone:
-            self.numbers.lost_slots.inc(gone)
+        self.numbers.lost_slots.inc(self._handing_over.drop(slot))
+
+    async def _ready(self, slot: int) -> int:
+        """Epoch of a slot, waiting while its calls are being read. Raises NotOwner."""
+        return self._owned.get(slot) or await self.slots.ready(slot, READY_S)
 
     def _live_slots(self) -> set[tuple[int, int]]:
         slots = {entry.thread.slot for entry in self.node.threads.values()}
@@ -179,10 +212,28 @@ class Engine:
             self._service.membership.announce(load=len(self.node.threads))
             await asyncio.sleep(1.0)
 
+    async def expire(self) -> None:
+        """Gives up on messages whose slot does not come, for as long as the process lives."""
+        while True:
+            await asyncio.sleep(EXPIRE_S)
+            self.reception.expire()
+
     async def finish(self) -> None:
-        """No new calls; those there are end by themselves or, at last, are released."""
+        """No new calls. Those there are go to other nodes with their slots, after this; without other nodes they end by
+        themselves or, at last, are released."""
+        node = self.node
+        node.draining = True
+        await asyncio.sleep(NOTICE_S)
+        if self.slots.heirs():
+            return
         limit = min(float(self._settings.drain_s), max(0.0, self._service.settings.drain_seconds - 3.0))
-        await self.node.finish(limit)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(node.idle.wait(), limit)
+        for entry in list(node.threads.values()):
+            node.feed(entry, Drop())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(node.idle.wait(), 2.0)
+        await self.snapshots.flush(2.0)
 
     async def stop(self) -> None:
         """Closes everything."""
@@ -204,6 +255,7 @@ async def build(service: Service) -> None:
     service.on_start(engine.start)
     service.background("send deadline", engine.holding.follow)
     service.background("load", engine.report_load)
+    service.background("waiting messages", engine.expire)
     service.on_drain(engine.finish)
     service.on_stop(engine.stop)
 
@@ -214,6 +266,7 @@ def _gauges(engine: Engine, configuration: Configuration) -> None:
     numbers.gauge("dialogs", "SIP legs now", lambda: len(engine.signalling.by_tag))
     numbers.gauge("capacity", "Calls the node can carry", lambda: node.capacity)
     numbers.gauge("slots", "SIP slots owned", lambda: len(engine.slots.owned))
+    numbers.gauge("waiting_messages_depth", "Messages whose slot is not here", lambda: engine.waiting.depth)
     numbers.gauge("proxies", "SIP proxies known", lambda: engine.hops.proxies)
     numbers.gauge("snapshot_writes_depth", "Snapshot writes under way", lambda: engine.snapshots.depth)
     numbers.gauge("store_depth", "Commands to Redis under way", lambda: engine.store.depth)
@@ -236,6 +289,7 @@ def _gauges(engine: Engine, configuration: Configuration) -> None:
             "facts_ignored": engine.reception.ignored,
             "packets_released": engine.holding.released,
             "packets_dropped": engine.holding.dropped,
+            "messages_dropped": engine.waiting.dropped,
         },
     )
     numbers.counters(

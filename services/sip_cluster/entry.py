@@ -34,12 +34,17 @@ class Signal:
     answered: bool = False
     """A 2xx to our INVITE was taken; others are of forks and are released."""
     dialog: Dialog | None = None
+    bye: Request | None = None
+    """BYE of the peer that is not answered yet."""
+    bye_txn: int = 0
     offer: Request | None = None
-    """Re-INVITE of the peer that is not answered."""
+    """Re-INVITE of the peer that is not completed."""
+    offer_sent: Request | None = None
+    """Re-INVITE of ours that is not completed, as sent."""
     offer_txn: int = 0
-    """Transaction of that re-INVITE, or of ours."""
-    offer_cseq: int = 0
-    """CSeq of our re-INVITE, for its ACK."""
+    """Transaction of the one or the other."""
+    offer_response: Response | None = None
+    """Our 2xx to the peer's, or the peer's to ours."""
     txns: set[int] = field(default_factory=set)
     """Transactions whose events concern this leg."""
 
@@ -61,6 +66,12 @@ class Entry:
     """Effects not carried out yet, events among them as they will be published."""
     saving: bool = False
     """A snapshot is being written: the outbox waits for it."""
+    dirty: bool = False
+    """Something has changed since the last snapshot."""
+    frozen: bool = False
+    """The slot is being handed over: nothing more happens to the thread here."""
+    told: asyncio.Future[None] | None = None
+    """The last event of the thread: done when it is stored."""
     closed: bool = False
     """The thread is somebody else's, or has finished: nothing has an effect any more."""
     timer: asyncio.TimerHandle | None = None

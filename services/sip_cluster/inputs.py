@@ -74,7 +74,7 @@ class Failed:
 
 @dataclass(slots=True)
 class ByeReceived:
-    """The other side hung up; its BYE is answered by the engine."""
+    """The other side hung up; its BYE is answered once that is stored."""
 
     leg: int
 
@@ -119,6 +119,13 @@ class InfoReceived:
     leg: int
     body: bytes = b""
     body_type: str = ""
+
+
+@dataclass(slots=True)
+class LegLost:
+    """An heir cannot go on with this leg: what is stored of it cannot be used."""
+
+    leg: int
 
 
 @dataclass(slots=True)
@@ -289,6 +296,7 @@ Input: TypeAlias = (
     | OfferAnswered
     | OfferRefused
     | InfoReceived
+    | LegLost
     | Resolved
     | Unresolved
     | TalkRefused

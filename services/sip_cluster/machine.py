@@ -141,6 +141,12 @@ def _informed(step: Step, fact: inputs.InfoReceived) -> None:
         renegotiation.informed(step, leg, fact)
 
 
+def _leg_lost(step: Step, fact: inputs.LegLost) -> None:
+    leg = step.thread.legs.pop(fact.leg, None)
+    if leg is not None:
+        release.lost(step, leg)
+
+
 def _talk_refused(step: Step, fact: inputs.TalkRefused) -> None:
     leg = step.thread.legs.get(fact.leg)
     if leg is not None:
@@ -358,6 +364,7 @@ _ACTS: dict[type, tuple[str, Callable[[Step, Any], None]]] = {
     inputs.OfferAnswered: ("sip:200", _offer_answered),
     inputs.OfferRefused: ("sip:failure", _offer_refused),
     inputs.InfoReceived: ("sip:INFO", _informed),
+    inputs.LegLost: ("takeover", _leg_lost),
     inputs.TalkRefused: ("sip:NOTIFY", _talk_refused),
     inputs.Resolved: ("dial-plan", _resolved),
     inputs.Unresolved: ("dial-plan", _unresolved),

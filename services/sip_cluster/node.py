@@ -36,11 +36,14 @@ from services.sip_cluster.numbers import Numbers
 from services.sip_cluster.occupancy import Occupancy
 from services.sip_cluster.publishing import Publishing
 from services.sip_cluster.reception import Reception
+from services.sip_cluster.records import from_record
 from services.sip_cluster.resolver import Resolver
 from services.sip_cluster.settings import SipSettings
 from services.sip_cluster.signalling import Signalling, Use
 from services.sip_cluster.snapshots import Snapshots
 
+WRITE_BEHIND_S = 0.25
+"""How long a change waits that no effect waits for, seconds."""
 ENDED_KEPT = 4096
 """Calls whose requests' outcomes are remembered after their end."""
 EVENTS_LIMIT = 80_000
@@ -87,6 +90,8 @@ class Node:
         self._log = logger("node")
         self.threads: dict[int, Entry] = {}
         """Live threads by the ConnID of their call."""
+        self.by_slot: dict[int, set[Entry]] = {}
+        """The same by their slot; no key for a slot without calls."""
         self.ended: OrderedDict[int, Ended] = OrderedDict()
         self.makes: OrderedDict[tuple[str, str], Entry] = OrderedDict()
         """MakeCall requests by tenant and id."""
@@ -94,8 +99,10 @@ class Node:
         self._call_id = 0
         self._rotation = 0
         self._asking: set[asyncio.Task[None]] = set()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._changed: set[Entry] = set()
+        self.idle = asyncio.Event()
+        """No call is here."""
+        self.idle.set()
 
     def connect(self, signalling: Signalling, reception: Reception, snapshots: Snapshots) -> None:
         """The parts that need the node themselves."""
@@ -108,6 +115,8 @@ class Node:
             do.CancelInvite: signalling.cancel,
             do.SendAck: signalling.ack,
             do.SendBye: signalling.bye,
+            do.AnswerBye: signalling.answer_bye,
+            do.Trying: signalling.trying,
             do.Alert: signalling.alert,
             do.Accept: signalling.accept,
             do.Reject: signalling.reject,
@@ -182,17 +191,31 @@ class Node:
 
     def _enter(self, thread: CallThread) -> Entry:
         entry = Entry(thread)
-        self.threads[thread.identity.conn_id] = entry
-        self._slots.enter(thread.slot)
-        self._idle.clear()
+        self._keep(entry)
         self._numbers.created.inc()
         return entry
+
+    def _keep(self, entry: Entry) -> None:
+        thread = entry.thread
+        self.threads[thread.identity.conn_id] = entry
+        self.by_slot.setdefault(thread.slot, set()).add(entry)
+        self.idle.clear()
+
+    def adopt(self, entry: Entry, effects: Iterable[do.Effect]) -> None:
+        """A thread that another node has begun: it goes on here, first with these effects."""
+        thread = entry.thread
+        self._keep(entry)
+        if thread.making is not None:
+            self.makes[thread.tenant, thread.making.request] = entry
+        entry.outbox.extend(effects)
+        self._work(entry)
+        self._arm(entry)
 
     # -- inputs and effects ------------------------------------------------------------------------
 
     def feed(self, entry: Entry, fact: Input) -> bool:
         """Gives an input to a thread. False when it cannot happen in its state: nothing was changed."""
-        if entry.closed:
+        if entry.closed or entry.frozen:
             return False
         now = time.time_ns() // 1000
         try:
@@ -201,10 +224,13 @@ class Node:
             self.reception.ignored += 1
             self._log.info("fact ignored", call_thread_id=entry.thread.id, problem=str(error))
             return False
+        entry.dirty = entry.thread.saved
         if effects:
             self._put(entry, effects, now)
             if not entry.saving:
                 self._work(entry)
+        if entry.dirty and not entry.closed:
+            self._note_change(entry)
         self._arm(entry)
         return True
 
@@ -227,6 +253,7 @@ class Node:
                 self._publishing.publish(entry, item)
             elif type(item) is do.Save:
                 entry.saving = True
+                self.signalling.prepare(entry)
                 self.snapshots.save(entry, self._saved)
                 return
             else:
@@ -250,6 +277,21 @@ class Node:
     def _saved(self, entry: Entry) -> None:
         entry.saving = False
         self._work(entry)
+
+    def _note_change(self, entry: Entry) -> None:
+        """A change that nothing had to wait for (an ACK, a CSeq) is written a little later, once for many of them."""
+        if not self._changed:
+            asyncio.get_running_loop().call_later(WRITE_BEHIND_S, self._write_changes)
+        self._changed.add(entry)
+
+    def _write_changes(self) -> None:
+        changed, self._changed = self._changed, set()
+        for entry in changed:
+            if entry.dirty and not (entry.closed or entry.frozen):
+                if entry.saving:
+                    self._note_change(entry)
+                else:
+                    self.snapshots.save(entry, lambda _: None)
 
     # -- effects of its own ------------------------------------------------------------------------
 
@@ -276,28 +318,32 @@ class Node:
     def _forget(self, entry: Entry, effect: do.Forget) -> None:
         if effect.saved:
             self.snapshots.delete(entry)
-        self.close(entry)
+        self.close(entry, finished=True)
 
-    def close(self, entry: Entry) -> None:
-        """Lets go of a thread: it has finished, or is somebody else's now. Nothing of it has an effect any more."""
+    def close(self, entry: Entry, *, finished: bool = False) -> None:
+        """Lets go of a thread: it has finished, or is somebody else's now. Nothing of it has an effect any more, and of
+        what is somebody else's the core forgets its transactions too."""
         thread, entry.closed = entry.thread, True
         conn_id = thread.identity.conn_id
         if entry.timer is not None:
             entry.timer.cancel()
         for leg in list(entry.signals):
-            self.signalling.drop(entry, leg)
+            self.signalling.drop(entry, leg, forget=not finished)
         for waiters in entry.waiters.values():
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_exception(NotOwner("sip", thread.slot))
         if self.threads.pop(conn_id, None) is not None:
-            self._slots.leave(thread.slot)
-            if thread.requests:
+            fellows = self.by_slot[thread.slot]
+            fellows.discard(entry)
+            if not fellows:
+                del self.by_slot[thread.slot]
+            if thread.requests and finished:
                 self.ended[conn_id] = Ended(thread.tenant, thread.requests)
             if len(self.ended) > ENDED_KEPT:
                 self.ended.popitem(last=False)
         if not self.threads:
-            self._idle.set()
+            self.idle.set()
 
     # -- time --------------------------------------------------------------------------------------
 
@@ -349,12 +395,14 @@ class Node:
 
     # -- slots -------------------------------------------------------------------------------------
 
-    def drop_slot(self, slot: int) -> int:
-        """The slot is somebody else's: its threads are let go without effect; how many."""
-        gone = [entry for entry in self.threads.values() if entry.thread.slot == slot]
-        for entry in gone:
-            self.close(entry)
-        return len(gone)
+    async def recall(self, slot: int, conn_id: int) -> Ended | None:
+        """What is remembered in Redis of a call that ended, here or at another owner of the slot. Raises
+        StoreUnavailable."""
+        record = await self.snapshots.ended(slot, conn_id)
+        if record is None:
+            return None
+        thread = from_record(record)
+        return Ended(thread.tenant, thread.requests)
 
     def lost(self, entry: Entry) -> None:
         """A write was refused: the slot is somebody else's."""
@@ -367,19 +415,6 @@ class Node:
             if entry.thread.saved and not entry.saving:
                 entry.outbox.appendleft(do.Save())
                 self._work(entry)
-
-    # -- drain -------------------------------------------------------------------------------------
-
-    async def finish(self, seconds: float) -> None:
-        """Returns when no call is left; after `seconds` those that are left are released."""
-        self.draining = True
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), seconds)
-        for entry in list(self.threads.values()):
-            self.feed(entry, inputs.Drop())
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), 2.0)
-        await self.snapshots.flush()
 
 
 def _traceparent(request: Request) -> str:

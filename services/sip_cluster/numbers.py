@@ -27,8 +27,13 @@ class Numbers:
         self.dial_plan_failed = metrics.counter(
             "dial_plan_failed_total", "Questions the dial plan did not answer"
         )
+        self.restored = metrics.counter("restored_calls_total", "Calls taken over from another node")
+        self.unrestorable = metrics.counter(
+            "unrestorable_calls_total", "Calls taken over of which something could not be gone on with"
+        )
+        self.handed_over = metrics.counter("handed_over_calls_total", "Live calls given to another node")
         self.lost_slots = metrics.counter(
-            "lost_calls_total", "Calls let go because their slot went to another node"
+            "lost_calls_total", "Calls let go because their slot had gone to another node"
         )
         self._notable = {
             "abandoned": metrics.counter("abandoned_calls_total", "Calls whose caller left before an answer"),

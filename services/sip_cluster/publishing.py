@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from voice.tlib.v1.envelope_pb2 import EventEnvelope, Requester
@@ -122,8 +123,27 @@ class Publishing:
             asyncio.get_running_loop().call_later(RETRY_S, self._again)
             return
         self.published += 1
+        entry.told = done
         if envelope.HasField("requester"):
             entry.acknowledgements[envelope.requester.request_id] = done
+
+    def again(self, entry: Entry, envelopes: Iterable[EventEnvelope], epoch: int) -> None:
+        """Gives events of a snapshot to the publisher, under our epoch: those that are in the stream already are
+        acknowledged there."""
+        waiting = {envelope.seq for envelope in self._stream.unacknowledged(entry.thread.id)}
+        for envelope in envelopes:
+            if envelope.seq not in waiting:  # it never left this process
+                envelope.epoch = epoch
+                self.publish(entry, envelope)
+
+    async def stored(self, entry: Entry) -> None:
+        """Returns when the last event of a thread is in its stream, or was refused by it."""
+        while True:
+            if not any(envelope.stream_key == entry.thread.id for envelope in self._late):
+                break
+            await asyncio.sleep(RETRY_S)
+        if entry.told is not None and not entry.told.done():
+            await asyncio.wait((entry.told,))
 
     def _again(self) -> None:
         while self._late:

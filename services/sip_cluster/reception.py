@@ -21,6 +21,7 @@ from voicecore.sip import (
     TransactionTimeout,
     TransportFailed,
     Via,
+    slot_of_tag,
 )
 
 from mesh.telemetry import logger, steps
@@ -32,6 +33,7 @@ from services.sip_cluster.ladder import draw
 from services.sip_cluster.legs import allowed
 from services.sip_cluster.next_hop import Address, NextHop, host_port
 from services.sip_cluster.signalling import ALLOW, Signalling, Use
+from services.sip_cluster.waiting_room import Message, WaitingRoom
 
 MAX_NUMBER = 255
 """Characters of a dialled or calling number (voice.dial_plan.v1.ResolveRequest)."""
@@ -56,10 +58,20 @@ class Calls(Protocol):
 class Reception:
     """Takes the core's events."""
 
-    def __init__(self, calls: Calls, signalling: Signalling, hops: NextHop) -> None:
+    def __init__(
+        self,
+        calls: Calls,
+        signalling: Signalling,
+        hops: NextHop,
+        waiting: WaitingRoom,
+        serves: Callable[[int], bool],
+    ) -> None:
+        """`serves(slot)`: whether the slot's calls are here; messages for others wait."""
         self._calls = calls
         self._signalling = signalling
         self._hops = hops
+        self._waiting = waiting
+        self._serves = serves
         self._log = logger("reception")
         self.ignored = 0
         """Facts that could not happen in their state, and leftovers of legs that have ended."""
@@ -79,11 +91,35 @@ class Reception:
         if take is not None:
             take(event)
 
+    # -- slots -------------------------------------------------------------------------------------
+
+    def opened(self, slot: int) -> None:
+        """The slot's calls are here: what has waited for it comes in."""
+        for message in self._waiting.leave(slot):
+            self.take(message)
+
+    def expire(self) -> None:
+        """Gives up on messages whose slot does not come. Their senders have given up on all but an INVITE."""
+        for message in self._waiting.expire():
+            if message.request.method == "INVITE":
+                self._refuse(message.txn, message.request, 503, message.source)
+
+    def _waits(self, slot: int | None, message: Message) -> bool:
+        """Lets a message wait whose slot is not here."""
+        if slot is None or self._serves(slot):
+            return False
+        self._waiting.keep(slot, message)
+        return True
+
     # -- requests ----------------------------------------------------------------------------------
 
     def _request(self, event: RequestReceived) -> None:
+        if event.txn in self._signalling.transactions:  # taken over from a record while it waited
+            return
         request = event.request
         tag = request.to_tag
+        if self._waits(_slot_in_via(request) if tag is None else slot_of_tag(tag), event):
+            return
         if tag is None:  # drawn where its call begins
             self._outside(event.txn, request, event.source)
             return
@@ -149,7 +185,7 @@ class Reception:
         method = request.method
         if method == "BYE":
             if allowed(leg, "ByeReceived"):
-                self._refuse(txn, request, 200, peer, entry)
+                signal.bye, signal.bye_txn = request, txn
                 self._calls.feed(entry, inputs.ByeReceived(leg.id))
             else:
                 self._refuse(txn, request, 481, peer, entry)
@@ -266,10 +302,12 @@ class Reception:
     def _offer_response(self, entry: Entry, signal: Signal, response: Response, txn: int) -> None:
         if response.status >= 300:
             self._signalling.untrack(txn, signal)
+            signal.offer_sent = None
             self._calls.feed(entry, inputs.OfferRefused(signal.leg, response.status))
             return
         if signal.dialog is not None:
             signal.dialog.refresh_target(response)
+        signal.offer_response = response
         fact = inputs.OfferAnswered(signal.leg, response.body, response.content_type or "")
         self._calls.feed(entry, fact)
 
@@ -277,6 +315,8 @@ class Reception:
 
     def _ack(self, event: AckReceived) -> None:
         request = event.request
+        if self._waits(slot_of_tag(request.to_tag or ""), event):
+            return
         found = self._signalling.by_tag.get(request.to_tag or "")
         if ladder_enabled():
             _draw("ACK", event.source, request, found[0] if found else None)
@@ -285,7 +325,7 @@ class Reception:
             return
         entry, signal = found
         if event.txn is not None and event.txn == signal.offer_txn:
-            signal.offer = None
+            signal.offer = signal.offer_response = None
             self._signalling.untrack(event.txn, signal)
         self._calls.feed(entry, inputs.Acked(signal.leg, request.body, request.content_type or ""))
 
@@ -294,7 +334,8 @@ class Reception:
         if ladder_enabled():
             _draw("CANCEL", None, event.request, found[0] if found else None)
         if found is None:
-            self.ignored += 1
+            if not self._waits(self._waiting.slot_of(event.txn), event):
+                self.ignored += 1
             return
         entry, signal, use = found
         if use is Use.INVITE:
@@ -322,12 +363,23 @@ class Reception:
         elif use is Use.BYE:
             self._calls.feed(entry, inputs.ByeDone(signal.leg))
         elif use is Use.OFFER:
+            signal.offer_sent = None
             self._calls.feed(entry, inputs.OfferRefused(signal.leg, status))
         elif use is Use.TALK:
             self._calls.feed(entry, inputs.TalkRefused(signal.leg, status))
 
     def _held(self, event: SendsHeld) -> None:
         self._calls.held(event.count)
+
+
+def _slot_in_via(request: Request) -> int | None:
+    """The slot of the call that an INVITE without To tag began with another node: a proxy that sends it again says so in
+    its Via."""
+    via = request.via
+    if via is None or request.method != "INVITE":
+        return None
+    text = next((value for name, value in via.params if name == "vs"), None)
+    return slot_of_tag(f"v1{text}-") if text else None
 
 
 def _problem(request: Request) -> int:

@@ -136,6 +136,7 @@ def hung_up(step: Step, leg: Leg) -> None:
     found = step.thread.party_of(leg)
     early = leg.state is LegState.ALERTED
     step.move(leg, "ByeReceived")
+    step.do(do.AnswerBye(leg.id))
     if early:
         step.do(do.Reject(leg.id, 487))
     if found is not None:
@@ -168,3 +169,10 @@ def ack_missing(step: Step, leg: Leg) -> None:
     step.do(do.SendBye(leg.id))
     if found is not None:
         clear(step, *found, CallState.GENERAL_ERROR)
+
+
+def lost(step: Step, leg: Leg) -> None:
+    """A leg with which nothing can be done any more; it has left the thread. Its call ends."""
+    found = step.thread.party_of(leg)
+    if found is not None:
+        clear(step, *found, CallState.SYSTEM_ERROR)

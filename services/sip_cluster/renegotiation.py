@@ -20,6 +20,7 @@ def offered(step: Step, leg: Leg, fact: inputs.Offered) -> None:
     if step.thread.renegotiation is not None or other is None or other.state is not LegState.ESTABLISHED:
         step.do(do.RefuseOffer(leg.id, 491))
         return
+    step.save = True
     step.thread.renegotiation = Renegotiation(leg.id, other.id)
     step.do(do.PassOffer(other.id, fact.body, fact.body_type))
 

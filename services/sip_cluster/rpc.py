@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from voice.error.v1.reason_pb2 import Reason
@@ -12,6 +12,7 @@ from voice.sip_cluster.v1.sip_node_service_pb2_grpc import SipNodeServiceService
 from voice.tlib.v1.event_pb2 import Event
 
 from mesh.errors import DomainError, invalid
+from mesh.gate import Gate
 from mesh.identifiers import BadIdentifier, sip_slot_of_conn_id
 from mesh.slots import NotOwner
 from mesh.telemetry import current_traceparent
@@ -31,11 +32,15 @@ PUBLISH_WAIT_S = 1.0
 class SipNodeRpc(SipNodeServiceServicer):
     """Serves the contract."""
 
-    def __init__(self, node: Node, numbers: Numbers, owns: Callable[[int], bool]) -> None:
-        """`owns(slot)`: whether this node owns a SIP slot now."""
+    def __init__(
+        self, node: Node, numbers: Numbers, ready: Callable[[int], Awaitable[int]], gate: Gate
+    ) -> None:
+        """`ready(slot)`: epoch of a slot of ours, once its calls are here; raises NotOwner. `gate`: whether we may speak for
+        a slot now."""
         self._node = node
         self._numbers = numbers
-        self._owns = owns
+        self._ready = ready
+        self._gate = gate
 
     async def Execute(self, request: pb.ExecuteRequest, context: Any) -> pb.ExecuteResponse:
         name = request.request.WhichOneof("body") or "none"
@@ -55,7 +60,7 @@ class SipNodeRpc(SipNodeServiceServicer):
         return pb.ExecuteResponse(event=_event(told, asked.request.reference_id))
 
     async def GetCall(self, request: pb.GetCallRequest, context: Any) -> pb.GetCallResponse:
-        entry = self._live(request.tenant, request.conn_id)
+        entry = await self._live(request.tenant, request.conn_id)
         if not isinstance(entry, Entry):
             raise _unknown(request.conn_id)
         thread = entry.thread
@@ -84,7 +89,7 @@ class SipNodeRpc(SipNodeServiceServicer):
         if isinstance(asked, inputs.MakeCall):
             return await self._make(asked)
         conn_id = asked.request.conn_id
-        entry = self._live(tenant, conn_id)
+        entry = await self._live(tenant, conn_id)
         if isinstance(entry, Ended):
             known = entry.requests.get(asked.request.id)
             if known is None or known.outcome is None:
@@ -127,20 +132,21 @@ class SipNodeRpc(SipNodeServiceServicer):
             if waiter in waiters:
                 waiters.remove(waiter)
 
-    def _live(self, tenant: str, conn_id: int) -> Entry | Ended:
-        """The call, alive or ended. Raises NOT_OWNER, UNKNOWN_CALL."""
+    async def _live(self, tenant: str, conn_id: int) -> Entry | Ended:
+        """The call, alive or ended, here or at an owner of its slot before us. Raises NOT_OWNER, UNKNOWN_CALL;
+        DEPENDENCY_UNAVAILABLE when neither lease nor Redis vouches for us."""
         try:
             slot = sip_slot_of_conn_id(conn_id)
         except BadIdentifier:
             raise _unknown(conn_id) from None
+        if not await self._gate.passes(slot, await self._ready(slot)):
+            raise NotOwner("sip", slot)
         entry = self._node.threads.get(conn_id)
         if entry is not None and entry.thread.tenant == tenant:
             return entry
-        ended = self._node.ended.get(conn_id)
+        ended = self._node.ended.get(conn_id) or await self._node.recall(slot, conn_id)
         if ended is not None and ended.tenant == tenant:
             return ended
-        if not self._owns(slot):
-            raise NotOwner("sip", slot)
         raise _unknown(conn_id)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from enum import IntEnum
@@ -57,7 +58,7 @@ class Signalling:
     ) -> None:
         """`contact_host`: host of our Contact, the proxies' name; "" for our own address. `gone(entry, leg, use)`: a
         request in a dialog could not be sent."""
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._host = f"[{address[0]}]" if ":" in address[0] else address[0]
         own = Uri(self._host, user="voicemesh", port=address[1])
         self._contact = NameAddr(Uri(contact_host, user="voicemesh") if contact_host else own)
@@ -91,52 +92,75 @@ class Signalling:
         self.transactions.pop(txn, None)
         signal.txns.discard(txn)
 
-    def drop(self, entry: Entry, leg: int) -> None:
-        """Forgets a leg that has ended."""
+    def drop(self, entry: Entry, leg: int, *, forget: bool = False) -> None:
+        """Lets go of a leg that has ended; `forget`: that is somebody else's now, so that nothing of it is sent or
+        repeated here any more."""
         signal = entry.signals.pop(leg, None)
         if signal is None:
             return
         self.by_tag.pop(signal.local_tag, None)
         for txn in signal.txns:
             self.transactions.pop(txn, None)
+            if forget:
+                self.endpoint.forget(txn)
 
     # -- calling -----------------------------------------------------------------------------------
 
+    def prepare(self, entry: Entry) -> None:
+        """Makes the INVITEs that wait in the outbox, so that the snapshot about to be written has them: an heir sends
+        the same ones, which whoever has got them already knows again. One that cannot be made says so when it is due."""
+        for effect in entry.outbox:
+            if type(effect) is do.SendInvite and effect.leg not in entry.signals:
+                with contextlib.suppress(ParseError, ValueError, NoNextHop):
+                    self._prepare_invite(entry, effect)
+            elif type(effect) is do.PassOffer:
+                with contextlib.suppress(NoNextHop):
+                    self._prepare_offer(entry, effect)
+
+    def _prepare_invite(self, entry: Entry, effect: do.SendInvite) -> Signal:
+        call_id, tag = new_call_id(), new_tag(entry.thread.slot)
+        signal = Signal(effect.leg, False, tag)
+        destination, routes = self._hops.for_call(call_id, effect.uri, effect.path, trunk=effect.trunk)
+        request = Request.new(
+            "INVITE",
+            effect.uri,
+            from_=self._from(entry, effect.caller, tag),
+            to=f"<{self._uri(effect.callee)}>",
+            call_id=call_id,
+            contact=self._contact,
+            routes=routes,
+            max_forwards=entry.max_forwards,
+            body=effect.body,
+            content_type=effect.body_type or None,
+            headers=(("Allow", ALLOW),),
+        )
+        signal.destination = destination
+        signal.invite = self._dressed(entry, request, destination)
+        self.adopt(entry, signal)
+        return signal
+
+    def _dressed(self, entry: Entry, request: Request, destination: Address) -> Request:
+        prefix = branch_prefix(entry.thread.slot)
+        return self.endpoint.prepare_request(request, destination, branch_prefix=prefix)
+
     def send_invite(self, entry: Entry, effect: do.SendInvite) -> None:
         """INVITE outside a dialog, to a contact."""
-        slot = entry.thread.slot
-        call_id, tag = new_call_id(), new_tag(slot)
-        signal = Signal(effect.leg, False, tag)
         try:
-            destination, routes = self._hops.for_call(call_id, effect.uri, effect.path, trunk=effect.trunk)
-            request = Request.new(
-                "INVITE",
-                effect.uri,
-                from_=self._from(entry, effect.caller, tag),
-                to=f"<{self._uri(effect.callee)}>",
-                call_id=call_id,
-                contact=self._contact,
-                routes=routes,
-                max_forwards=entry.max_forwards,
-                body=effect.body,
-                content_type=effect.body_type or None,
-                headers=(("Allow", ALLOW),),
-            )
+            signal = entry.signals.get(effect.leg) or self._prepare_invite(entry, effect)
         except (ParseError, ValueError, NoNextHop) as error:
             self._log.warning("contact cannot be called", uri=effect.uri, problem=str(error))
             self._failed(entry, effect.leg, 503 if isinstance(error, NoNextHop) else 500)
             return
-        signal.destination = destination
-        signal.invite = request
-        self.adopt(entry, signal)
-        signal.invite_txn = self._send(entry, request, destination)
+        assert signal.invite is not None
+        self._draw_request(entry, signal.invite, signal.destination)
+        signal.invite_txn = self.endpoint.send_prepared(signal.invite, signal.destination)
         self.track(signal.invite_txn, entry, signal, Use.INVITE)
 
     def cancel(self, entry: Entry, effect: do.CancelInvite) -> None:
         """CANCEL of our INVITE; without effect when its final response is here already."""
         signal = entry.signals[effect.leg]
         self._draw(entry, "CANCEL", signal.destination)
-        self._endpoint.cancel(signal.invite_txn)
+        self.endpoint.cancel(signal.invite_txn)
 
     def ack(self, entry: Entry, effect: do.SendAck) -> None:
         """ACK of the 2xx to our INVITE."""
@@ -151,7 +175,7 @@ class Signalling:
         dialog.confirm(response)
         destination = self._hop(dialog)
         ack = dialog.create_request("ACK", cseq=1)
-        self._endpoint.send_ack(signal.invite_txn, ack, destination)
+        self.endpoint.send_ack(signal.invite_txn, ack, destination)
         self._send(entry, dialog.create_request("BYE"), destination)
 
     # -- being called ------------------------------------------------------------------------------
@@ -161,6 +185,22 @@ class Signalling:
         signal = entry.signals[effect.leg]
         self._begin_dialog(signal)
         self._answer(entry, signal, effect.status, effect.body, effect.body_type)
+
+    def trying(self, entry: Entry, effect: do.Trying) -> None:
+        """100 with our To tag, to a proxy (a phone has no use for it); no answer that would have to be kept."""
+        signal = entry.signals[effect.leg]
+        if signal.invite is not None and self._hops.is_proxy(signal.destination):
+            response = signal.invite.reply(100, to_tag=signal.local_tag)
+            self.respond(entry, signal.invite_txn, response, signal.destination)
+
+    def answer_bye(self, entry: Entry, effect: do.AnswerBye) -> None:
+        """200 to a BYE."""
+        signal = entry.signals[effect.leg]
+        bye, signal.bye = signal.bye, None
+        if bye is not None:
+            self.respond(
+                entry, signal.bye_txn, bye.reply(200, headers=(("Allow", ALLOW),)), signal.destination
+            )
 
     def accept(self, entry: Entry, effect: do.Accept) -> None:
         """200; the core repeats it until the ACK."""
@@ -203,7 +243,7 @@ class Signalling:
         """Sends a response; nothing when its transaction has ended meanwhile."""
         if ladder_enabled():
             self._draw(entry, f"{response.status} {response.reason} ({response.cseq.method})", peer)
-        self._endpoint.respond(txn, response)
+        self.endpoint.respond(txn, response)
 
     # -- inside a dialog ---------------------------------------------------------------------------
 
@@ -214,10 +254,31 @@ class Signalling:
     def pass_offer(self, entry: Entry, effect: do.PassOffer) -> None:
         """Re-INVITE."""
         signal = entry.signals[effect.leg]
-        txn = self._request(entry, effect.leg, "INVITE", Use.OFFER, effect.body, effect.body_type)
-        signal.offer_txn = txn
-        if signal.dialog is not None:
-            signal.offer_cseq = signal.dialog.state().local_cseq
+        try:
+            offer = signal.offer_sent or self._prepare_offer(entry, effect)
+        except NoNextHop as error:
+            self._log.warning("re-INVITE cannot be sent", problem=str(error))
+            offer = None
+        if offer is None or signal.dialog is None:
+            self._gone(entry, effect.leg, Use.OFFER)
+            return
+        destination = self._hop(signal.dialog)
+        self._draw_request(entry, offer, destination)
+        signal.offer_txn = self.endpoint.send_prepared(offer, destination)
+        self.track(signal.offer_txn, entry, signal, Use.OFFER)
+
+    def _prepare_offer(self, entry: Entry, effect: do.PassOffer) -> Request | None:
+        signal = entry.signals.get(effect.leg)
+        if signal is None or signal.dialog is None:
+            return None
+        if signal.offer_sent is None:
+            destination = self._hop(signal.dialog)
+            request = signal.dialog.create_request(
+                "INVITE", contact=self._contact, body=effect.body, content_type=effect.body_type or None
+            )
+            signal.offer_sent = self._dressed(entry, request, destination)
+            signal.offer_response = None
+        return signal.offer_sent
 
     def accept_offer(self, entry: Entry, effect: do.AcceptOffer) -> None:
         """200 to a re-INVITE."""
@@ -230,6 +291,7 @@ class Signalling:
                 content_type=effect.body_type or None,
                 headers=(("Allow", ALLOW),),
             )
+            signal.offer_response = response
             self.respond(entry, signal.offer_txn, response, signal.destination)
 
     def refuse_offer(self, entry: Entry, effect: do.RefuseOffer) -> None:
@@ -243,7 +305,9 @@ class Signalling:
     def ack_offer(self, entry: Entry, effect: do.AckOffer) -> None:
         """ACK of the 2xx to our re-INVITE."""
         signal = entry.signals[effect.leg]
-        self._ack(entry, signal, signal.offer_txn, signal.offer_cseq, effect.body, effect.body_type)
+        sent, signal.offer_sent, signal.offer_response = signal.offer_sent, None, None
+        if sent is not None:
+            self._ack(entry, signal, signal.offer_txn, sent.cseq.number, effect.body, effect.body_type)
 
     def pass_info(self, entry: Entry, effect: do.PassInfo) -> None:
         """INFO."""
@@ -271,7 +335,6 @@ class Signalling:
             return 0
         request = dialog.create_request(
             method,
-            contact=self._contact if method == "INVITE" else None,
             body=body,
             content_type=body_type or None,
             headers=headers,
@@ -292,15 +355,14 @@ class Signalling:
         ack = dialog.create_request("ACK", cseq=cseq, body=body, content_type=body_type or None)
         destination = self._hop(dialog)
         self._draw(entry, "ACK", destination)
-        self._endpoint.send_ack(txn, ack, destination)
+        self.endpoint.send_ack(txn, ack, destination)
 
     def _hop(self, dialog: Dialog) -> Address:
         return self._hops.for_dialog(dialog.id[0], dialog.next_hop())
 
     def _send(self, entry: Entry, request: Request, destination: Address) -> int:
-        if ladder_enabled():
-            self._draw(entry, f"{request.method} {request.uri}", destination)
-        return self._endpoint.send_request(
+        self._draw_request(entry, request, destination)
+        return self.endpoint.send_request(
             request, destination, branch_prefix=branch_prefix(entry.thread.slot)
         )
 
@@ -315,6 +377,10 @@ class Signalling:
         if _PLAIN.fullmatch(user):
             return f"sip:{user}@{self._host}"
         return str(Uri(self._host, user=user or "anonymous"))
+
+    def _draw_request(self, entry: Entry, request: Request, peer: Address) -> None:
+        if ladder_enabled():
+            self._draw(entry, f"{request.method} {request.uri}", peer)
 
     def _draw(self, entry: Entry | None, text: str, peer: Address) -> None:
         if ladder_enabled():

@@ -1,6 +1,8 @@
 """Snapshots of threads in Redis: what an heir needs, written under the slot's epoch (design §6).
 
 Key `{sip_cluster:<slot>}:calls`, a hash: CallThreadID -> voice.record.v1.SipCall.
+Written before events are told and deleted when the last of them is stored, so a record is never behind its stream.
+
 Key `{sip_cluster:<slot>}:ended:<ConnID>`: the same record of a call that ended with requests, kept `ENDED_MS`, so that
 a repeated request still gets its outcome.
 """
@@ -8,16 +10,17 @@ a repeated request still gets its outcome.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from voice.record.v1.sip_call_pb2 import SipCall, SipDialog, SipLeg
+from voice.record.v1.sip_call_pb2 import SIP_PENDING_KIND_ACK, SipCall, SipDialog, SipLeg
 from voicecore.sip import Dialog
 
 from mesh.errors import DomainError
 from mesh.identifiers import conn_id_text
 from mesh.store import FencedStore, StaleEpoch, StoreUnavailable, put, put_fields, remove_fields
 from mesh.telemetry import logger
+from services.sip_cluster import pending
 from services.sip_cluster.calls import LegState
 from services.sip_cluster.entry import Entry, Signal
 from services.sip_cluster.next_hop import host_port
@@ -25,6 +28,8 @@ from services.sip_cluster.publishing import Publishing
 from services.sip_cluster.records import to_record
 
 CALLS = "calls"
+RETRY_S = 0.1
+"""Pause before a write is tried again that nothing may go on without, seconds."""
 ENDED_MS = 120_000
 """How long outcomes of requests outlive their call, milliseconds: longer than any client repeats one."""
 _OPEN = frozenset(
@@ -53,12 +58,16 @@ class Snapshots:
         publishing: Publishing,
         epoch: Callable[[int], int],
         lost: Callable[[Entry], None],
+        lease_good: Callable[[], bool],
     ) -> None:
+        """`lease_good`: whether the lease vouches for our slots when Redis does not answer."""
         self._store = store
         self._publishing = publishing
         self._epoch = epoch
         self._lost = lost
+        self._lease_good = lease_good
         self._tasks: set[asyncio.Task[None]] = set()
+        self._deleting: dict[int, int] = {}
         self._log = logger("snapshots")
         self.written = 0
         self.unprotected = 0
@@ -76,6 +85,7 @@ class Snapshots:
         except DomainError:
             self._lost(entry)
             return
+        entry.dirty = False
         self._start(self._save(entry, epoch, record(entry, self._publishing).SerializeToString(), done))
 
     def delete(self, entry: Entry) -> None:
@@ -84,7 +94,18 @@ class Snapshots:
             epoch = self._epoch(entry.thread.slot)
         except DomainError:
             return  # the heir deletes what it does not find alive
+        slot = entry.thread.slot
+        self._deleting[slot] = self._deleting.get(slot, 0) + 1
         self._start(self._delete(entry, epoch))
+
+    def deleting(self, slot: int) -> bool:
+        """Whether calls of the slot have ended whose snapshots are still there."""
+        return slot in self._deleting
+
+    def _deleted(self, slot: int) -> None:
+        self._deleting[slot] -= 1
+        if not self._deleting[slot]:
+            del self._deleting[slot]
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -92,41 +113,95 @@ class Snapshots:
         task.add_done_callback(self._tasks.discard)
 
     async def _save(self, entry: Entry, epoch: int, raw: bytes, done: Callable[[Entry], None]) -> None:
+        while not await self._write(entry, epoch, raw):
+            if entry.closed:
+                return
+            self.unprotected += not entry.unprotected
+            entry.unprotected = True
+            if self._lease_good():
+                break
+            await asyncio.sleep(
+                RETRY_S
+            )  # neither lease nor Redis vouches for us: nothing goes on (design §6)
+        if not entry.closed:
+            done(entry)
+
+    async def _write(self, entry: Entry, epoch: int, raw: bytes) -> bool:
+        """False when Redis did not answer in time."""
         thread = entry.thread
         try:
             await self._store.write(thread.slot, epoch, [put_fields(CALLS, {thread.id: raw})])
-            self.written += 1
-            entry.unprotected = False
         except StaleEpoch:
             self._lost(entry)
-            return
         except StoreUnavailable:
-            self.unprotected += not entry.unprotected
-            entry.unprotected = True
-        done(entry)
+            return False
+        else:
+            self.written += 1
+            entry.unprotected = False
+        return True
+
+    async def settle(self, entries: Iterable[Entry], epoch: int) -> None:
+        """Last writes before a slot is handed over: of what has changed since the last one. What Redis does not take in
+        time is counted; the heir goes on from the snapshot before."""
+        changed = [entry for entry in entries if entry.dirty or entry.unprotected]
+        for entry in changed:
+            entry.dirty = False
+        raws = [record(entry, self._publishing).SerializeToString() for entry in changed]
+        done = await asyncio.gather(
+            *(self._write(entry, epoch, raw) for entry, raw in zip(changed, raws, strict=True))
+        )
+        self.unprotected += done.count(False)
 
     async def _delete(self, entry: Entry, epoch: int) -> None:
         thread = entry.thread
         operations = [remove_fields(CALLS, thread.id)]
         if thread.requests:
             raw = record(entry, self._publishing).SerializeToString()
-            operations.append(put(f"ended:{conn_id_text(thread.identity.conn_id)}", raw, ttl_ms=ENDED_MS))
+            operations.append(put(ended_key(thread.identity.conn_id), raw, ttl_ms=ENDED_MS))
         try:
+            await self._publishing.stored(entry)
             await self._store.write(thread.slot, epoch, operations)
         except (StaleEpoch, StoreUnavailable) as error:
-            # Left behind, the record is read by an heir, which finds the call deleted in its stream and drops it.
+            # Left behind, the record is read by an heir, which finds that all of it has ended and deletes it.
             self._log.warning("snapshot not deleted", call_thread_id=thread.id, problem=str(error))
+        finally:
+            self._deleted(thread.slot)
 
-    async def flush(self) -> None:
-        """Returns when nothing is under way."""
-        while self._tasks:
-            await asyncio.wait(set(self._tasks))
+    async def read(self, slot: int) -> dict[str, bytes]:
+        """The snapshots of a slot by CallThreadID. Raises StoreUnavailable."""
+        return await self._store.read_fields(slot, CALLS)
+
+    async def remove(self, slot: int, epoch: int, thread: str) -> None:
+        """Removes a snapshot that nothing can be done with."""
+        await self._store.write(slot, epoch, [remove_fields(CALLS, thread)])
+
+    async def ended(self, slot: int, conn_id: int) -> SipCall | None:
+        """The record of a call that ended here or at another owner of the slot, while it is kept. Raises
+        StoreUnavailable."""
+        raw = await self._store.read(slot, ended_key(conn_id))
+        return SipCall.FromString(raw) if raw is not None else None
+
+    async def flush(self, timeout: float) -> None:
+        """Returns when nothing is under way, or after `timeout` seconds."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=timeout)
+
+
+def ended_key(conn_id: int) -> str:
+    """Key of the record of a call that has ended."""
+    return f"ended:{conn_id_text(conn_id)}"
 
 
 def record(entry: Entry, publishing: Publishing) -> SipCall:
-    """The whole record: the model's state, dialogs and open transactions, events not known to be stored."""
+    """The whole record: the model's state, dialogs and open transactions, what is to be sent, events not known to be
+    stored."""
     result = to_record(entry.thread)
+    result.display = entry.display
+    result.max_forwards = entry.max_forwards
     result.unacknowledged.extend(publishing.unacknowledged(entry))
+    result.pending.extend(pending.write(entry))
+    acks = {one.leg for one in result.pending if one.kind == SIP_PENDING_KIND_ACK}
+    offer = entry.thread.renegotiation
     for leg in result.legs:
         signal = entry.signals.get(leg.id)
         if signal is None:
@@ -139,8 +214,10 @@ def record(entry: Entry, publishing: Publishing) -> SipCall:
                 LegState(leg.state) in _CONFIRMED
             ):  # about to be confirmed by an effect that waits for this write
                 leg.dialog.early = False
-        if LegState(leg.state) in _OPEN:
+        if LegState(leg.state) in _OPEN or leg.id in acks:
             _open_invite(leg, signal)
+        if offer is not None and leg.id in (offer.origin, offer.target):
+            _open_offer(leg, signal)
     return result
 
 
@@ -149,6 +226,14 @@ def _open_invite(leg: SipLeg, signal: Signal) -> None:
         leg.open_invite = signal.invite.to_bytes()
     if signal.response is not None:
         leg.last_response = signal.response.to_bytes()
+
+
+def _open_offer(leg: SipLeg, signal: Signal) -> None:
+    offer = signal.offer or signal.offer_sent
+    if offer is not None:
+        leg.offer_invite = offer.to_bytes()
+    if signal.offer_response is not None:
+        leg.offer_response = signal.offer_response.to_bytes()
 
 
 def dialog_record(dialog: Dialog) -> SipDialog:

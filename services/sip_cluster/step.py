@@ -24,7 +24,7 @@ MAX_REQUESTS = 256
 class Step:
     """Collects the effects of one input. `thread` is changed in place."""
 
-    __slots__ = ("cause", "effects", "now", "request", "save", "thread")
+    __slots__ = ("cause", "effects", "now", "request", "save", "thread", "told")
 
     def __init__(self, thread: CallThread, now: int, cause: str) -> None:
         self.thread = thread
@@ -37,27 +37,35 @@ class Step:
         self.effects: list[Effect] = []
         self.save = False
         """A snapshot is written before the effects."""
+        self.told = False
+        """An event is among the effects: nobody may read it before the snapshot that explains it is stored."""
 
     def do(self, effect: Effect) -> None:
         """Adds an effect."""
         self.effects.append(effect)
 
     def finish(self) -> list[Effect]:
-        """The effects in order: the snapshot first, the end of the thread last."""
+        """The effects in order: the snapshot first, the end of the thread last. A thread that ends is written once more
+        when it has something to tell: else its last events could be lost with the node."""
         thread, effects = self.thread, self.effects
-        if thread.finished:
-            effects.append(Forget(thread.saved))
-        elif self.save:
+        if self.save and (self.told or not thread.finished):
             thread.saved = True
             effects.insert(0, Save())
+        if thread.finished:
+            effects.append(Forget(thread.saved))
         return effects
 
     # -- events ------------------------------------------------------------------------------------
 
+    def next_seq(self) -> int:
+        """The sequence number of what is put into the thread's stream next."""
+        self.save = self.told = True
+        self.thread.seq = seq = self.thread.seq + 1
+        return seq
+
     def tell(self, kind: EventType, attributes: Attributes, request: str = "") -> Told:
         """Tells an event as the next of the thread; `request`: who asked for it, when not the step's request."""
-        thread = self.thread
-        thread.seq = seq = thread.seq + 1
+        seq = self.next_seq()
         self.effects.append(Publish(kind, seq, attributes, self.cause, request or self.request))
         return Told(kind, seq, attributes)
 

@@ -3,7 +3,7 @@
 use super::convert::{address_in, address_out};
 use super::errors::send_error;
 use super::events::event_object;
-use super::message::{Request, Response};
+use super::message::{wrap_request, Request, Response};
 use crate::io::driver::Driver;
 use crate::io::udp::Udp;
 use crate::sip::agent::{Agent, Config};
@@ -201,6 +201,93 @@ impl Endpoint {
             self.driver.call(|agent, now| agent.send_request(message, destination, branch_prefix, local, now))
         })
         .map_err(send_error)
+    }
+
+    #[pyo3(signature = (request, destination, *, branch_prefix="", local=None))]
+    fn prepare_request(
+        &self,
+        py: Python<'_>,
+        request: PyRef<'_, Request>,
+        destination: Address,
+        branch_prefix: &str,
+        local: Option<Address>,
+    ) -> PyResult<Py<Request>> {
+        self.open()?;
+        if !branch_prefix.is_empty() && !crate::sip::chars::is_token_text(branch_prefix.as_bytes()) {
+            return Err(PyValueError::new_err("branch_prefix: must be a token"));
+        }
+        let destination = address_in(destination)?;
+        let local = local.map(address_in).transpose()?;
+        let message = request.as_super().core.clone();
+        let prepared = py
+            .detach(|| {
+                self.driver.call(|agent, _| agent.prepare(message, destination, branch_prefix, local))
+            })
+            .map_err(send_error)?;
+        wrap_request(py, prepared)
+    }
+
+    #[pyo3(signature = (request, destination, *, local=None))]
+    fn send_prepared(
+        &self,
+        py: Python<'_>,
+        request: PyRef<'_, Request>,
+        destination: Address,
+        local: Option<Address>,
+    ) -> PyResult<u64> {
+        self.open()?;
+        let destination = address_in(destination)?;
+        let local = local.map(address_in).transpose()?;
+        let message = request.as_super().core.clone();
+        py.detach(|| self.driver.call(|agent, now| agent.send_prepared(&message, destination, local, now)))
+            .map_err(send_error)
+    }
+
+    #[pyo3(signature = (request, destination, *, response=None, local=None))]
+    fn restore_client_invite(
+        &self,
+        py: Python<'_>,
+        request: PyRef<'_, Request>,
+        destination: Address,
+        response: Option<PyRef<'_, Response>>,
+        local: Option<Address>,
+    ) -> PyResult<u64> {
+        self.open()?;
+        let destination = address_in(destination)?;
+        let local = local.map(address_in).transpose()?;
+        let invite = request.as_super().core.clone();
+        let answer = response.map(|response| response.as_super().core.clone());
+        py.detach(|| {
+            self.driver.call(|agent, now| {
+                agent.restore_client_invite(&invite, answer.as_ref(), destination, local, now)
+            })
+        })
+        .map_err(send_error)
+    }
+
+    #[pyo3(signature = (request, source, *, response=None, local=None))]
+    fn restore_server_invite(
+        &self,
+        py: Python<'_>,
+        request: PyRef<'_, Request>,
+        source: Address,
+        response: Option<PyRef<'_, Response>>,
+        local: Option<Address>,
+    ) -> PyResult<u64> {
+        self.open()?;
+        let source = address_in(source)?;
+        let local = local.map(address_in).transpose()?;
+        let invite = request.as_super().core.clone();
+        let response = response.map(|response| response.as_super().core.clone());
+        py.detach(|| {
+            self.driver
+                .call(|agent, now| agent.restore_server_invite(&invite, source, response, local, now))
+        })
+        .map_err(send_error)
+    }
+
+    fn forget(&self, py: Python<'_>, txn: u64) {
+        py.detach(|| self.driver.call(|agent, _| agent.forget(txn)));
     }
 
     fn respond(&self, py: Python<'_>, txn: u64, response: PyRef<'_, Response>) -> PyResult<()> {

@@ -90,6 +90,10 @@ class Streams(QueueServiceServicer):
     def __init__(self) -> None:
         self.events: dict[str, list[EventEnvelope]] = {}
         self.gaps: list[str] = []
+        self.repeated = 0
+        """Events that were in their stream already."""
+        self.conflicts: list[str] = []
+        """Events whose place in the stream another one has."""
 
     async def Publish(
         self, request_iterator: AsyncIterator[rq.PublishRequest], context: Any
@@ -103,6 +107,12 @@ class Streams(QueueServiceServicer):
                 elif envelope.seq > len(stream):
                     self.gaps.append(envelope.event_id)
                     response.results.add(reason="REASON_SEQUENCE_GAP", last_seq=len(stream))
+                    continue
+                elif same_event(stream[envelope.seq - 1], envelope):
+                    self.repeated += 1
+                else:
+                    self.conflicts.append(envelope.event_id)
+                    response.results.add(reason="REASON_ALREADY_EXISTS", last_seq=len(stream))
                     continue
                 response.results.add(last_seq=len(stream), epoch=envelope.epoch)
             yield response
@@ -123,6 +133,14 @@ class Streams(QueueServiceServicer):
     def names(self, *, everything: bool = False) -> list[str]:
         """Events of the only stream, as "Ringing@1002"; the call-based ones too when `everything`."""
         return names(self.only(), everything=everything)
+
+
+def same_event(one: EventEnvelope, other: EventEnvelope) -> bool:
+    """As Redis Queue compares: an heir sends an event again under its own epoch."""
+    copies = [EventEnvelope.FromString(envelope.SerializeToString()) for envelope in (one, other)]
+    for copy in copies:
+        copy.epoch = 0
+    return copies[0] == copies[1]
 
 
 def names(stream: list[EventEnvelope], *, everything: bool = False) -> list[str]:
@@ -170,6 +188,7 @@ class Around:
         self.dial_plan.asked.clear()
         self.dial_plan.away = False
         self.streams.gaps.clear()
+        self.streams.conflicts.clear()
 
     async def stop(self) -> None:
         if self._server is not None:

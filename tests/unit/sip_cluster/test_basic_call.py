@@ -261,7 +261,7 @@ def test_missing_ack_ends_the_call() -> None:
 def test_both_hang_up_at_once() -> None:
     driver = established()
     driver.put(inputs.ByeReceived(driver.caller))
-    assert driver.put(inputs.ByeReceived(driver.called)) == []
+    assert driver.put(inputs.ByeReceived(driver.called)) == [do.AnswerBye(driver.called)]
     driver.put(inputs.ByeDone(driver.called))
     assert driver.thread.finished
     assert driver.sequence() == list(range(1, len(driver.sequence()) + 1))

@@ -562,6 +562,60 @@ class Endpoint:
         tag; RuntimeError when nothing is bound or closed.
         """
 
+    def prepare_request(
+        self, request: Request, destination: Address, *, branch_prefix: str = "", local: Address | None = None
+    ) -> Request:
+        """The request as `send_prepared` will send it, our Via on top: a snapshot can hold it before it
+        leaves. Nothing is sent. Raises what `send_request` raises."""
+
+    def send_prepared(self, request: Request, destination: Address, *, local: Address | None = None) -> int:
+        """Sends a prepared request under the branch of its Via and starts its client transaction: for the
+        first time, or again by an heir (whoever has seen it repeats its last answer, RFC 3261 §17.2). The
+        id of a transaction that is here already is given back and nothing is sent.
+
+        Raises ValueError for ACK or CANCEL or a request without a branch; RuntimeError as `send_request`.
+        """
+
+    def restore_client_invite(
+        self,
+        request: Request,
+        destination: Address,
+        *,
+        response: Response | None = None,
+        local: Address | None = None,
+    ) -> int:
+        """Takes over an INVITE that another process sent, without sending: one that rings, to be cancelled
+        at once by `cancel` or answered under the old branch; or one whose 2xx is `response`, to be
+        acknowledged by `send_ack` (repeats of that 2xx are no news; they get the ACK again for 64*T1 from
+        now). Returns the id of its transaction, also when it is here already.
+
+        Raises ValueError for another method, a request without a branch, a response that is no 2xx or has
+        no To tag.
+        """
+
+    def restore_server_invite(
+        self,
+        request: Request,
+        source: Address,
+        *,
+        response: Response | None = None,
+        local: Address | None = None,
+    ) -> int:
+        """Takes over an INVITE that another process received: `request` as that process saw it (with
+        received and rport in its Via), `source` where answers go, `response` the last one given. A
+        provisional one is said again when the INVITE is; a final one is sent now, and a 2xx repeated until
+        its ACK (events AckReceived or TransactionTimeout "ack"). CANCEL and ACK find the transaction as
+        they would have found the first one. An INVITE that came here before it was restored keeps its
+        transaction, which then has had one RequestReceived.
+
+        Raises ValueError for another method or a request that cannot be read; TransactionGone when a
+        transaction is here that has had its final response.
+        """
+
+    def forget(self, txn: int) -> None:
+        """Lets go of a transaction without a word; nothing for an unknown id. For an owner whose call is
+        another's now."""
+
     def respond(self, txn: int, response: Response) -> None:
         """Sends a response of a server transaction. A 2xx to INVITE is repeated until ACK (events
         AckReceived or TransactionTimeout "ack"). Raises TransactionGone after a final response or when the
@@ -780,7 +834,8 @@ class Proxy:
         *with a To tag*: to the owner of the slot that the To tag names (`v1<slot>-`), else of the `vs`
         parameter of our Route, else to the node whose address is the request URI, else by rendezvous on
         Call-ID. When the slot's owner changes, requests without a final response are sent again to the new
-        owner under the same branch.
+        owner under the same branch; an INVITE without a To tag, whose slot a response has told (100 does,
+        when it has a To tag), then names the slot as `vs` in our Via.
         *without*: `python_methods` go to Python; others by weighted rendezvous on Call-ID. ICMP error, a
         node taken out of the table, or `reselect_after` without a response leads to the next node.
     Requests from nodes (source address in the node table)

@@ -3,6 +3,7 @@
 pub mod event;
 mod incoming;
 mod outgoing;
+mod restore;
 
 use super::message::{Layout, View};
 use super::parse::parse;
@@ -191,5 +192,7 @@ pub fn refuse(
     }
 }
 
+#[cfg(test)]
+mod restore_tests;
 #[cfg(test)]
 mod tests;

@@ -53,6 +53,18 @@ pub fn originate(
     how: &Originated<'_>,
     now: Micros,
 ) -> Result<TxnId, SendError> {
+    let branch = dress(stack, &mut request, how)?;
+    let method = request.view().method().to_vec();
+    let role = Role { user_agent: true, ..Role::default() };
+    Ok(stack.open_client(request.to_bytes(), &branch, &method, how.destination, how.socket, role, now))
+}
+
+/// Checks a request and puts our Via on top; its branch.
+pub(super) fn dress(
+    stack: &mut Stack,
+    request: &mut Message,
+    how: &Originated<'_>,
+) -> Result<Vec<u8>, SendError> {
     let method = request.view().method().to_vec();
     if matches!(&method[..], b"ACK" | b"CANCEL" | b"") {
         return Err(SendError::Method);
@@ -67,8 +79,7 @@ pub fn originate(
     if !how.user_agent.is_empty() && request.get("User-Agent").is_none() {
         request.push("User-Agent", how.user_agent.as_bytes());
     }
-    let role = Role { user_agent: true, ..Role::default() };
-    Ok(stack.open_client(request.to_bytes(), &branch, &method, how.destination, how.socket, role, now))
+    Ok(branch)
 }
 
 impl Agent {
@@ -81,7 +92,7 @@ impl Agent {
         self.sockets.iter().position(fits).map(|index| index as u8).ok_or(SendError::NoSocket)
     }
 
-    fn sent_by(&self, socket: u8) -> String {
+    pub(super) fn sent_by(&self, socket: u8) -> String {
         let address = self.sockets[socket as usize];
         match &self.config.via_host {
             Some(host) => format!("{host}:{}", address.port()),

@@ -105,11 +105,14 @@ impl Proxy {
         for index in 0..self.forwards.len() {
             let Some(forward) = self.get(index) else { continue };
             let Some(slot) = forward.slot.filter(|slot| is_moved[*slot as usize]) else { continue };
-            let client = forward.client;
+            let (client, in_dialog, branch) = (forward.client, forward.in_dialog, forward.branch.clone());
             if forward.done || client == 0 || !self.unanswered(client) {
                 continue;
             }
             let Some(owner) = self.tables.owner(slot) else { continue };
+            if !in_dialog {
+                self.name_slot(client, &branch, slot);
+            }
             let address = self.tables.nodes[owner].address;
             self.tables.nodes[owner].forwarded += 1;
             self.counters.slot_moved_resent += 1;
@@ -120,6 +123,14 @@ impl Proxy {
             }
         }
         self.collect(now);
+    }
+
+    /// An INVITE without a To tag says nowhere what call it belongs to: its Via does.
+    fn name_slot(&mut self, client: super::TxnId, branch: &[u8], slot: u16) {
+        let Some(txn) = self.stack.table.get_mut(client) else { return };
+        if let Some(packet) = rewrite::slotted(&txn.packet, branch, slot) {
+            txn.packet = packet;
+        }
     }
 
     fn unanswered(&self, client: super::TxnId) -> bool {

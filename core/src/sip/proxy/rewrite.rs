@@ -228,6 +228,20 @@ pub fn rebranched(packet: &[u8], old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// A forwarded request whose top Via, the one with this branch, names a slot: a node that has just taken the slot over
+/// knows by it that the request may belong to a call it has yet to read. None when it does so already.
+pub fn slotted(packet: &[u8], branch: &[u8], slot: u16) -> Option<Vec<u8>> {
+    let at = memchr::memmem::find(packet, branch)? + branch.len();
+    if packet[at..].starts_with(b";vs=") {
+        return None;
+    }
+    let mut out = Vec::with_capacity(packet.len() + 8);
+    out.extend_from_slice(&packet[..at]);
+    out.extend_from_slice(format!(";vs={slot:03x}").as_bytes());
+    out.extend_from_slice(&packet[at..]);
+    Some(out)
+}
+
 /// URI of a Route or Record-Route value.
 pub fn route_uri(value: &[u8]) -> Option<&[u8]> {
     NameAddrRef::parse(value).ok().map(|address| address.uri)

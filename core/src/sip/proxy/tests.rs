@@ -249,9 +249,30 @@ fn an_invite_that_rings_follows_its_learnt_slot_under_the_same_branch() {
     let (at, txn, again) = world.request_at_node();
     assert_eq!(at, heir);
     assert_eq!(again.top_via().unwrap().branch(), message.top_via().unwrap().branch());
+    assert_eq!(message.top_via().unwrap().param(b"vs"), None);
+    assert_eq!(again.top_via().unwrap().param(b"vs"), Some(&b"008"[..]), "the heir learns whose call it is");
     world.answer(at, txn, &again, 200, "v1008-abc");
     world.pass(SECOND / 50);
     assert_eq!(world.statuses(), [180, 200]);
+}
+
+#[test]
+fn a_100_with_our_tag_binds_an_invite_to_its_slot() {
+    let mut world = World::new(Config::default());
+    world.send("c1", "INVITE");
+    world.pass(SECOND / 50);
+    let (node, txn, message) = world.request_at_node();
+    world.answer(node, txn, &message, 100, "v1008-abc");
+    world.pass(SECOND / 50);
+    let heir = NODE_A + NODE_B - node;
+    world.net.gone[node] = true;
+    world.pass(3 * SECOND);
+    assert!(world.node(heir).events.queue.is_empty(), "it waits for the slot's heir, and is no new call elsewhere");
+    world.proxy.set_slots(vec![(8, None)], false, world.net.now);
+    world.proxy.set_slots(vec![(8, Some(heir - NODE_A))], false, world.net.now);
+    world.pass(SECOND / 50);
+    assert_eq!(world.request_at_node().0, heir);
+    assert!(world.statuses().is_empty());
 }
 
 #[test]

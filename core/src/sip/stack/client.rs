@@ -1,7 +1,7 @@
 //! Client side of the stack: requests out, responses in.
 
 use super::super::message::View;
-use super::super::txn::{client_invite, client_other, Class, ClientInvite, ClientOther, Micros, TIMERS};
+use super::super::txn::{client_invite, client_other, Class, ClientInvite, ClientOther, Micros};
 use super::build;
 use super::keys::quoted_request;
 use super::table::{KeptAck, Machine, Txn, TxnId};
@@ -32,25 +32,35 @@ impl Stack {
             (Machine::ClientOther(machine), effects)
         };
         let key = self.keys.client(branch, method);
-        let id = self.table.insert(Txn {
-            machine,
-            key,
-            peer: destination,
-            socket,
-            user_agent: role.user_agent,
-            internal: false,
-            patient: role.patient,
-            parked: role.parked,
-            packet,
-            spare: Vec::new(),
-            acks: Vec::new(),
-            ack_key: 0,
-            cancel_wanted: false,
-            cancel_sent: false,
-            cancel_reason: Vec::new(),
-            context: role.context,
-            generations: [0; TIMERS],
-        });
+        let id = self.table.insert(Txn::client(machine, key, packet, destination, socket, role));
+        self.clients.insert(key, id);
+        self.perform(id, &effects, now);
+        id
+    }
+
+    /// Opens the client transaction of an INVITE that another process has sent: silently, after a provisional response, or
+    /// after the 2xx with this To tag. `packet` is what was sent, with `branch` in its top Via.
+    pub fn resume_client_invite(
+        &mut self,
+        packet: Vec<u8>,
+        branch: &[u8],
+        destination: SocketAddr,
+        socket: u8,
+        answered_by: Option<&[u8]>,
+        now: Micros,
+    ) -> TxnId {
+        let (machine, effects) = match answered_by {
+            Some(_) => ClientInvite::accepted(&self.timings),
+            None => (ClientInvite::proceeding(&self.timings), super::super::txn::Effects::default()),
+        };
+        let key = self.keys.client(branch, b"INVITE");
+        let role = Role { user_agent: true, ..Role::default() };
+        let mut txn =
+            Txn::client(Machine::ClientInvite(machine), key, packet, destination, socket, role);
+        if let Some(to_tag) = answered_by {
+            txn.acks.push(KeptAck { to_tag: to_tag.to_vec(), packet: Vec::new(), destination: None });
+        }
+        let id = self.table.insert(txn);
         self.clients.insert(key, id);
         self.perform(id, &effects, now);
         id

@@ -39,6 +39,20 @@ impl Stack {
         Incoming::Request
     }
 
+    /// Id of the server transaction of a request.
+    pub fn find_server(&self, request: &View<'_>) -> Option<TxnId> {
+        let via = request.via().ok()?;
+        self.servers.get(&self.keys.server(request, &via, transaction_method(request))).copied()
+    }
+
+    /// What another process has answered an INVITE provisionally: said again when the INVITE is repeated.
+    pub fn resume_provisional(&mut self, id: TxnId, packet: Vec<u8>) {
+        if let Some(txn) = self.table.get_mut(id) {
+            txn.packet = packet;
+            txn.spare = Vec::new();
+        }
+    }
+
     fn repeat(&mut self, id: TxnId, now: Micros) {
         self.counters.retransmissions_in += 1;
         let timings = self.timings;

@@ -1,6 +1,7 @@
 //! Transactions by id. An id is (generation, place), so a late use of an old id finds nothing.
 
 use super::super::txn::{ClientInvite, ClientOther, ServerInvite, ServerOther, TIMERS};
+use super::Role;
 use std::net::SocketAddr;
 
 pub type TxnId = u64;
@@ -51,6 +52,35 @@ pub struct Txn {
 }
 
 impl Txn {
+    pub fn client(
+        machine: Machine,
+        key: u64,
+        packet: Vec<u8>,
+        peer: SocketAddr,
+        socket: u8,
+        role: Role,
+    ) -> Self {
+        Self {
+            machine,
+            key,
+            peer,
+            socket,
+            user_agent: role.user_agent,
+            internal: false,
+            patient: role.patient,
+            parked: role.parked,
+            packet,
+            spare: Vec::new(),
+            acks: Vec::new(),
+            ack_key: 0,
+            cancel_wanted: false,
+            cancel_sent: false,
+            cancel_reason: Vec::new(),
+            context: role.context,
+            generations: [0; TIMERS],
+        }
+    }
+
     pub fn state_name(&self) -> &'static str {
         use super::super::txn::{
             client_invite as ci, client_other as co, server_invite as si, server_other as so,

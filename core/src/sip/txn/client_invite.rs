@@ -40,6 +40,17 @@ impl ClientInvite {
         (machine, effects)
     }
 
+    /// One whose provisional response another process has heard.
+    pub fn proceeding(timings: &Timings) -> Self {
+        Self { state: State::Proceeding, interval: timings.t1 }
+    }
+
+    /// One whose 2xx another process has heard.
+    pub fn accepted(timings: &Timings) -> (Self, Effects) {
+        let machine = Self { state: State::Accepted, interval: timings.t1 };
+        (machine, Effects::of(&[Arm(Timer::Linger, timings.patience())]))
+    }
+
     pub fn handle(&mut self, input: Input, timings: &Timings, reliable: bool) -> Effects {
         use State::{Accepted, Calling, Completed, Proceeding};
         let quiet = [Disarm(Timer::Retransmit), Disarm(Timer::Deadline)];

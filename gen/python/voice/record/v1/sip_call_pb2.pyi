@@ -109,6 +109,42 @@ SIP_PARTY_KIND_ROUTE_POINT: SipPartyKind.ValueType  # 3
 """A route point."""
 Global___SipPartyKind: _TypeAlias = SipPartyKind  # noqa: Y015
 
+class _SipPendingKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SipPendingKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SipPendingKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SIP_PENDING_KIND_UNSPECIFIED: _SipPendingKind.ValueType  # 0
+    """Not said."""
+    SIP_PENDING_KIND_ALERT: _SipPendingKind.ValueType  # 1
+    """180 or 183 to a caller."""
+    SIP_PENDING_KIND_ACCEPT: _SipPendingKind.ValueType  # 2
+    """200 to a caller."""
+    SIP_PENDING_KIND_REJECT: _SipPendingKind.ValueType  # 3
+    """A final failure to a caller."""
+    SIP_PENDING_KIND_ACK: _SipPendingKind.ValueType  # 4
+    """ACK of the 2xx to our INVITE."""
+    SIP_PENDING_KIND_ACCEPT_OFFER: _SipPendingKind.ValueType  # 5
+    """200 to a re-INVITE."""
+
+class SipPendingKind(_SipPendingKind, metaclass=_SipPendingKindEnumTypeWrapper):
+    """What was about to be sent."""
+
+SIP_PENDING_KIND_UNSPECIFIED: SipPendingKind.ValueType  # 0
+"""Not said."""
+SIP_PENDING_KIND_ALERT: SipPendingKind.ValueType  # 1
+"""180 or 183 to a caller."""
+SIP_PENDING_KIND_ACCEPT: SipPendingKind.ValueType  # 2
+"""200 to a caller."""
+SIP_PENDING_KIND_REJECT: SipPendingKind.ValueType  # 3
+"""A final failure to a caller."""
+SIP_PENDING_KIND_ACK: SipPendingKind.ValueType  # 4
+"""ACK of the 2xx to our INVITE."""
+SIP_PENDING_KIND_ACCEPT_OFFER: SipPendingKind.ValueType  # 5
+"""200 to a re-INVITE."""
+Global___SipPendingKind: _TypeAlias = SipPendingKind  # noqa: Y015
+
 class _SipAskPurpose:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -269,6 +305,8 @@ class SipLeg(_message.Message):
     LAST_RESPONSE_FIELD_NUMBER: _builtins.int
     PEER_FIELD_NUMBER: _builtins.int
     LOCAL_TAG_FIELD_NUMBER: _builtins.int
+    OFFER_INVITE_FIELD_NUMBER: _builtins.int
+    OFFER_RESPONSE_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Number in the thread."""
     party: _builtins.int
@@ -295,6 +333,10 @@ class SipLeg(_message.Message):
     """host:port where its requests are sent and were sent from."""
     local_tag: _builtins.str
     """Tag of our side while there is no dialog."""
+    offer_invite: _builtins.bytes
+    """Re-INVITE that is not completed: the peer's as received, or ours as sent, with its Via."""
+    offer_response: _builtins.bytes
+    """Last response to it: ours that waits for ACK, or the peer's 2xx that is to be acknowledged."""
     @_builtins.property
     def dialog(self) -> Global___SipDialog:
         """The dialog; absent before there is one."""
@@ -316,10 +358,12 @@ class SipLeg(_message.Message):
         last_response: _builtins.bytes = ...,
         peer: _builtins.str = ...,
         local_tag: _builtins.str = ...,
+        offer_invite: _builtins.bytes = ...,
+        offer_response: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["dialog", b"dialog"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact", "dialog", b"dialog", "early_media", b"early_media", "has_dialog", b"has_dialog", "id", b"id", "inbound", b"inbound", "last_response", b"last_response", "local_tag", b"local_tag", "offer", b"offer", "offer_type", b"offer_type", "open_invite", b"open_invite", "party", b"party", "peer", b"peer", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact", "dialog", b"dialog", "early_media", b"early_media", "has_dialog", b"has_dialog", "id", b"id", "inbound", b"inbound", "last_response", b"last_response", "local_tag", b"local_tag", "offer", b"offer", "offer_invite", b"offer_invite", "offer_response", b"offer_response", "offer_type", b"offer_type", "open_invite", b"open_invite", "party", b"party", "peer", b"peer", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -926,10 +970,62 @@ class SipRenegotiation(_message.Message):
 Global___SipRenegotiation: _TypeAlias = SipRenegotiation  # noqa: Y015
 
 @_typing.final
+class SipPending(_message.Message):
+    """A message that follows from the state written and was to be sent once it was: an heir cannot know whether it was, and sends
+    it (again). INVITE, CANCEL and BYE are not among them: the state of their leg says that they are due.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    LEG_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    BODY_TYPE_FIELD_NUMBER: _builtins.int
+    INVITE_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    LOCAL_TAG_FIELD_NUMBER: _builtins.int
+    kind: Global___SipPendingKind.ValueType
+    """What."""
+    leg: _builtins.int
+    """Leg."""
+    status: _builtins.int
+    """Status, of ALERT and REJECT."""
+    body: _builtins.bytes
+    """Session description."""
+    body_type: _builtins.str
+    """Its content type."""
+    invite: _builtins.bytes
+    """Of REJECT, whose leg has ended: the INVITE as received."""
+    peer: _builtins.str
+    """Of REJECT: host:port the INVITE came from."""
+    local_tag: _builtins.str
+    """Of REJECT: tag of our side."""
+    def __init__(
+        self,
+        *,
+        kind: Global___SipPendingKind.ValueType = ...,
+        leg: _builtins.int = ...,
+        status: _builtins.int = ...,
+        body: _builtins.bytes = ...,
+        body_type: _builtins.str = ...,
+        invite: _builtins.bytes = ...,
+        peer: _builtins.str = ...,
+        local_tag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "body_type", b"body_type", "invite", b"invite", "kind", b"kind", "leg", b"leg", "local_tag", b"local_tag", "peer", b"peer", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SipPending: _TypeAlias = SipPending  # noqa: Y015
+
+@_typing.final
 class SipCall(_message.Message):
-    """A call thread as its SIP node keeps it: written under the epoch of its SIP slot before the first effect, at each new early
-    dialog, at the answer before the caller hears of it and at each completed change; deleted at the end. With the tail of the
-    thread's event stream it is all that an heir needs.
+    """A call thread as its SIP node keeps it: written under the epoch of its SIP slot before the first effect, before events are
+    told, at each new early dialog, at the answer before the caller hears of it and at each completed change; deleted when its
+    last event is stored. It is all that an heir needs.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -953,6 +1049,9 @@ class SipCall(_message.Message):
     CONN_ID_FIELD_NUMBER: _builtins.int
     CALL_ID_FIELD_NUMBER: _builtins.int
     UNACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    DISPLAY_FIELD_NUMBER: _builtins.int
+    MAX_FORWARDS_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """CallThreadID."""
     tenant: _builtins.str
@@ -975,6 +1074,10 @@ class SipCall(_message.Message):
     """ConnID of the first call."""
     call_id: _builtins.int
     """CallID of the first call."""
+    display: _builtins.str
+    """Display name of the caller as received."""
+    max_forwards: _builtins.int
+    """Hops left for requests on behalf of the call."""
     @_builtins.property
     def calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___SipCallState]:
         """Calls."""
@@ -1007,6 +1110,10 @@ class SipCall(_message.Message):
     def unacknowledged(self) -> _containers.RepeatedCompositeFieldContainer[_envelope_pb2.EventEnvelope]:
         """Events not known to be in the stream, in order; an heir sends them again."""
 
+    @_builtins.property
+    def pending(self) -> _containers.RepeatedCompositeFieldContainer[Global___SipPending]:
+        """What was about to be sent, in order."""
+
     def __init__(
         self,
         *,
@@ -1029,10 +1136,13 @@ class SipCall(_message.Message):
         conn_id: _builtins.int = ...,
         call_id: _builtins.int = ...,
         unacknowledged: _abc.Iterable[_envelope_pb2.EventEnvelope] | None = ...,
+        display: _builtins.str = ...,
+        max_forwards: _builtins.int = ...,
+        pending: _abc.Iterable[Global___SipPending] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["making", b"making", "renegotiation", b"renegotiation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asks", b"asks", "call_id", b"call_id", "calls", b"calls", "conn_id", b"conn_id", "created_us", b"created_us", "dialled", b"dialled", "from_number", b"from_number", "id", b"id", "legs", b"legs", "making", b"making", "next_id", b"next_id", "renegotiation", b"renegotiation", "requests", b"requests", "seq", b"seq", "slot", b"slot", "tenant", b"tenant", "timers", b"timers", "traceparent", b"traceparent", "unacknowledged", b"unacknowledged"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asks", b"asks", "call_id", b"call_id", "calls", b"calls", "conn_id", b"conn_id", "created_us", b"created_us", "dialled", b"dialled", "display", b"display", "from_number", b"from_number", "id", b"id", "legs", b"legs", "making", b"making", "max_forwards", b"max_forwards", "next_id", b"next_id", "pending", b"pending", "renegotiation", b"renegotiation", "requests", b"requests", "seq", b"seq", "slot", b"slot", "tenant", b"tenant", "timers", b"timers", "traceparent", b"traceparent", "unacknowledged", b"unacknowledged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

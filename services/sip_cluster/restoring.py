@@ -1,0 +1,84 @@
+"""Calls of a slot that has come to us: read from their snapshots and gone on with.
+
+The fence is raised before this reads, so nobody writes any more. What follows reading happens in one go, without a pause
+in which a message could meet half a call.
+"""
+
+from __future__ import annotations
+
+from google.protobuf.message import DecodeError
+from voice.record.v1.sip_call_pb2 import SipCall
+
+from mesh.store import StaleEpoch, StoreUnavailable
+from mesh.telemetry import logger
+from services.sip_cluster import inputs, pending, resuming
+from services.sip_cluster.calls import LegState
+from services.sip_cluster.entry import Entry
+from services.sip_cluster.node import Node
+from services.sip_cluster.numbers import Numbers
+from services.sip_cluster.publishing import Publishing
+from services.sip_cluster.records import from_record
+from services.sip_cluster.snapshots import Snapshots
+from services.sip_cluster.takeover import Takeover
+
+
+class Restoring:
+    """Takes slots' calls over."""
+
+    def __init__(
+        self, node: Node, snapshots: Snapshots, publishing: Publishing, takeover: Takeover, numbers: Numbers
+    ) -> None:
+        self._node = node
+        self._snapshots = snapshots
+        self._publishing = publishing
+        self._takeover = takeover
+        self._numbers = numbers
+        self._log = logger("restoring")
+
+    async def read(self, slot: int, epoch: int) -> list[SipCall]:
+        """The snapshots of a slot. One that cannot be read is counted and removed. Raises StoreUnavailable."""
+        records: list[SipCall] = []
+        for thread, raw in (await self._snapshots.read(slot)).items():
+            try:
+                records.append(SipCall.FromString(raw))
+            except DecodeError:
+                await self._given_up(slot, epoch, thread, "the snapshot cannot be read")
+        return records
+
+    def take(self, records: list[SipCall], epoch: int) -> None:
+        """Goes on with the calls of a slot that is ours from this moment."""
+        for record in records:
+            try:
+                self._take(record, epoch)
+            except ValueError as error:  # a value that no version of ours has written
+                self._log.error("call cannot be restored", call_thread_id=record.id, problem=str(error))
+                self._numbers.unrestorable.inc()
+
+    def _take(self, record: SipCall, epoch: int) -> None:
+        thread = from_record(record)
+        entry = Entry(thread, display=record.display, max_forwards=record.max_forwards or 70)
+        lost = self._takeover.take(entry, record)
+        self._publishing.again(entry, record.unacknowledged, epoch)
+        again = [effect for one in record.pending if (effect := pending.read(one)) is not None]
+        self._node.adopt(entry, [*again, *resuming.due(thread)])
+        if thread.calls:
+            self._numbers.restored.inc()
+        if lost and not entry.closed:
+            self._end_lost(entry, lost)
+
+    def _end_lost(self, entry: Entry, lost: list[int]) -> None:
+        """Legs that nothing can be done with: one that was being called has failed; with any other its call ends, and
+        all who are left are told."""
+        self._numbers.unrestorable.inc()
+        legs = [leg for number in lost if (leg := entry.thread.legs.get(number)) is not None]
+        for leg in legs:
+            called = leg.state in (LegState.CALLING, LegState.EARLY, LegState.CANCELLING)
+            self._node.feed(entry, inputs.Failed(leg.id, 503) if called else inputs.LegLost(leg.id))
+
+    async def _given_up(self, slot: int, epoch: int, thread: str, problem: str) -> None:
+        self._numbers.unrestorable.inc()
+        self._log.error("call cannot be restored", call_thread_id=thread, slot=slot, problem=problem)
+        try:
+            await self._snapshots.remove(slot, epoch, thread)
+        except (StaleEpoch, StoreUnavailable) as error:
+            self._log.warning("snapshot not removed", call_thread_id=thread, problem=str(error))
