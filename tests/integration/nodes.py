@@ -26,6 +26,8 @@ class NodeProcess:
     def __init__(self, service: str, index: int = 0, **variables: str) -> None:
         """`variables`: further VOICEMESH_ settings, without that prefix."""
         self.service = service
+        self.module = f"services.{service}"
+        """What is run: another module may stand in for the service."""
         self.folder = Path(tempfile.mkdtemp(prefix=f"vm-{service[:6]}-"))
         self.socket = self.folder / "s"
         self.target = f"unix:{self.socket}"
@@ -44,7 +46,7 @@ class NodeProcess:
         """Starts it and, unless told otherwise, waits until it serves."""
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", f"services.{self.service}"],
+                [sys.executable, "-m", self.module],
                 env=self._environment,
                 cwd=ROOT,
                 stdout=log,

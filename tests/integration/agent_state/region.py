@@ -28,6 +28,8 @@ from tests.integration.redis_queue.processes import Processes, eventually, proce
 from tests.integration.servers import EtcdServer, RedisServer
 
 QUEUE = "outcomes:front_end-0.00000001"
+ANSWER_S = 30.0
+"""Longest wait for the outcome of a request, seconds: owners may die over it."""
 
 
 def short(envelope: EventEnvelope) -> str:
@@ -49,7 +51,7 @@ class Region:
         self.owners = OwnerClient(directory)
         self.events: list[EventEnvelope] = []
         self._ids = itertools.count(1)
-        self._outcomes: dict[str, RequestOutcome] = {}
+        self._asked: dict[str, asyncio.Future[RequestOutcome]] = {}
         self._reader: SlotReader = rq.read_slots(AGENT)
         self._queue: QueueReader = rq.read_queue(QUEUE)
         for slot in range(256):
@@ -64,8 +66,10 @@ class Region:
         async for entries in self._queue:
             for entry in entries:
                 outcome = RequestOutcome.FromString(entry.payload)
-                self._outcomes[outcome.request_id] = outcome
                 self.rq.acknowledge(QUEUE, entry.id)
+                asked = self._asked.get(outcome.request_id)
+                if asked is not None and not asked.done():
+                    asked.set_result(outcome)
 
     async def append(self, subject: str, *, input_id: str = "", tenant: str = "t1", **body: Any) -> str:
         """Puts an entry into the log; gives its id."""
@@ -81,7 +85,7 @@ class Region:
     async def ask(self, subject: str, name: str, *, client: str = "desk", **fields: Any) -> RequestOutcome:
         """Sends a request and waits for its outcome."""
         request_id = fields.pop("request_id", "") or f"request-{next(self._ids)}"
-        self._outcomes.pop(request_id, None)
+        asked = self._asked[request_id] = asyncio.get_running_loop().create_future()
         request = Request(client=client)
         body = getattr(request, name)
         body.SetInParent()
@@ -92,13 +96,7 @@ class Region:
             else:
                 setattr(body, field, value)
         await self.append(subject, input_id=f"t1/{request_id}", request=request)
-
-        async def told() -> RequestOutcome | None:
-            return self._outcomes.get(request_id)
-
-        outcome = await eventually(told)
-        assert outcome is not None
-        return outcome
+        return await asyncio.wait_for(asked, ANSWER_S)
 
     async def login(self, agent: str, dn: str, **fields: Any) -> RequestOutcome:
         """AgentLogin; of the demo agents only A1020 has a password."""
@@ -155,13 +153,14 @@ async def region_of(
     region: str,
     *,
     nodes: int = 1,
+    seed: str = DEMO,
     **variables: str,
 ) -> AsyncIterator[Region]:
-    """A region with `nodes` nodes of Agent State; `variables` are their further settings."""
+    """A region with `nodes` nodes of Agent State; `variables` are their further settings, `seed` the folder of tenants."""
     async with processes(etcd, redis_server, region) as made:
         await asyncio.gather(
             made.start("redis_queue"),
-            made.start("config", CONFIG_SEED=DEMO, CONFIG_SCRYPT_LOG_N="10"),
+            made.start("config", CONFIG_SEED=seed, CONFIG_SCRYPT_LOG_N="10"),
             *(made.start("agent_state", n, **variables) for n in range(nodes)),
         )
         own = Etcd(etcd.endpoint)

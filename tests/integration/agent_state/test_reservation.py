@@ -50,7 +50,7 @@ async def reserve(
         only_if_ready=only_if_ready,
     )
     try:
-        answer: pb.ReserveAgentResponse = await at.owners.call(at.stub.ReserveAgent, request, SLOT, 10.0)
+        answer: pb.ReserveAgentResponse = await at.owners.call(at.stub.ReserveAgent, request, SLOT, 20.0)
     except grpc.aio.AioRpcError as error:
         reason = details(error).reason
         assert reason is not None, error
@@ -109,6 +109,7 @@ async def test_only_if_ready_is_refused_for_an_agent_who_is_not(at: Region) -> N
     assert isinstance(await reserve(at, "y", only_if_ready=False), pb.ReserveAgentResponse)
 
 
+@pytest.mark.feature("AS-14")
 async def test_logout_ends_the_reservation(at: Region) -> None:
     assert isinstance(await reserve(at, "a", duration_ms=60_000), pb.ReserveAgentResponse)
     await at.ask("agent:A1001", "agent_logout", agent_id="A1001", dn="1001")
@@ -140,3 +141,31 @@ async def test_a_grant_outlives_its_node(at: Region) -> None:
     again = await reserve(at, "a", duration_ms=60_000)
     assert isinstance(again, pb.ReserveAgentResponse)
     assert again.reservation == granted.reservation
+
+
+@pytest.mark.feature("AS-09")
+async def test_many_clients_race_across_the_death_of_the_owner_and_exactly_one_wins(at: Region) -> None:
+    """Half of them ask by RPC, half through the log as Front End does; the owner is killed in the middle of the window."""
+    owner = at.owners._directory.owner(SLOT)
+    assert owner is not None
+    fields = {"agent_id": "A1001", "dn": "1001", "duration_ms": 60_000}
+    by_call = [reserve(at, f"c{n}", priority=n, duration_ms=60_000) for n in range(25)]
+    by_log = [
+        at.ask("agent:A1001", "reserve_agent", client=f"l{n}", request_id=f"log-{n}", priority=n, **fields)
+        for n in range(25)
+    ]
+    race = asyncio.gather(*by_call), asyncio.gather(*by_log)
+    await asyncio.wait(race, timeout=WINDOW_MS / 2000)
+    await at.nodes.kill(owner.node)
+    called, logged = await race[0], await race[1]
+    tokens = [r.reservation.token for r in called if isinstance(r, pb.ReserveAgentResponse)]
+    tokens += [
+        next(p.string_value for p in outcome.event.extensions.pairs if p.key == "ReservationToken")
+        for outcome in logged
+        if not outcome.reason
+    ]
+    assert len(tokens) == 1
+    losers = {r for r in called if not isinstance(r, pb.ReserveAgentResponse)}
+    losers |= {outcome.reason for outcome in logged if outcome.reason}
+    assert losers == {Reason.REASON_AGENT_RESERVED}
+    assert (await at.agent("A1001")).reservation.token == tokens[0]

@@ -225,7 +225,8 @@ async def test_do_not_disturb(at: Region) -> None:
     await at.until("t1:dn:1001", "DND_ON", "DND_OFF")
 
 
-async def test_a_hundred_agents_keep_their_order_though_nodes_are_killed(
+@pytest.mark.feature("AS-16")
+async def test_agents_keep_their_order_though_their_owner_is_killed_in_a_burst(
     etcd_server: EtcdServer, redis_server: RedisServer, redis_client: redis.asyncio.Redis, region: str
 ) -> None:
     async with region_of(etcd_server, redis_server, redis_client, region, nodes=2) as at:
