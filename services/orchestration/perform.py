@@ -242,7 +242,7 @@ class Performer:
             return self._with.queries.answer(call.tenant, query)
 
         if run.operation == "start":
-            x = dict(call.parameters)
+            x = dict(call.parameters) if call.interaction or session.parent else session.params or {}
             return await workers.begin(call.session_id, compiled, x, session.params, processors, answer)
         state = State(call.session_id, compiled, session.snapshot, processors)
         return await workers.step(state, run.event, answer)
