@@ -118,9 +118,7 @@ class Engine:
         lease_good = service.membership.lease.good
         self.snapshots = Snapshots(self.store, publishing, self._occupancy.epoch, self.node.lost, lease_good)
         self.node.connect(self.signalling, self.reception, self.snapshots)
-        self.holding = Holding(
-            self.endpoint, self.store, service.membership.deadline_ns, self._live_slots, self._lost
-        )
+        self.holding = Holding(self.endpoint, self.store, self._live_slots, self._lost)
         self._restoring = Restoring(
             self.node,
             self.snapshots,
@@ -192,7 +190,7 @@ class Engine:
         self.hops.refresh()
         self.routers.start()
         await self._rq.start()
-        self.endpoint.set_send_deadline(self._service.membership.deadline_ns())
+        self.holding.follow(self._service.membership.lease)
         await self.slots.start()
         asyncio.get_running_loop().add_reader(self.endpoint.fileno(), self._drain)
         self._service.log.info("SIP node listens", sip=host_port(self._bound))
@@ -253,7 +251,6 @@ async def build(service: Service) -> None:
     engine = Engine(service, configuration, address)
     _gauges(engine, configuration)
     service.on_start(engine.start)
-    service.background("send deadline", engine.holding.follow)
     service.background("load", engine.report_load)
     service.background("waiting messages", engine.expire)
     service.on_drain(engine.finish)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from voicecore.sip import Endpoint
 
@@ -11,8 +12,15 @@ from mesh.errors import DomainError
 from mesh.store import FencedStore, StaleEpoch
 from mesh.telemetry import logger
 
-TICK_S = 0.1
-"""How often the core is told the deadline: a fifth of the time between keep-alives."""
+
+class HasDeadline(Protocol):
+    """What is followed: `mesh.lease.Lease` has it."""
+
+    def deadline_ns(self) -> int:
+        """CLOCK_BOOTTIME, ns; 0 while there is no lease."""
+
+    def on_deadline(self, callback: Callable[[int], None]) -> None:
+        """Calls back with each new deadline, from any thread."""
 
 
 class Holding:
@@ -22,14 +30,12 @@ class Holding:
         self,
         endpoint: Endpoint,
         store: FencedStore,
-        deadline_ns: Callable[[], int],
         live: Callable[[], Iterable[tuple[int, int]]],
         lost: Callable[[int], None],
     ) -> None:
         """`live`: (slot, epoch) of slots with calls; `lost(slot)`: the slot is somebody else's."""
         self._endpoint = endpoint
         self._store = store
-        self._deadline_ns = deadline_ns
         self._live = live
         self._lost = lost
         self._proof: asyncio.Task[None] | None = None
@@ -39,12 +45,15 @@ class Holding:
         self.dropped = 0
         """Packets dropped: a slot was lost, or neither lease nor Redis vouched for it."""
 
-    async def follow(self) -> None:
-        """Tells the core the deadline for as long as the process lives."""
-        while True:
-            # 0 opens the core's gate for good; of a lease it says that it has ended
-            self._endpoint.set_send_deadline(self._deadline_ns() or 1)
-            await asyncio.sleep(TICK_S)
+    def follow(self, lease: HasDeadline) -> None:
+        """Tells the core the deadline, now and whenever it moves: from the thread that keeps the lease alive, so a busy
+        loop holds nothing back."""
+        lease.on_deadline(self._moved)
+        self._moved(lease.deadline_ns())
+
+    def _moved(self, deadline_ns: int) -> None:
+        # 0 opens the core's gate for good; of a lease it says that it has ended
+        self._endpoint.set_send_deadline(deadline_ns or 1)
 
     def held(self, count: int) -> None:
         """The core has begun to hold packets."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+from collections.abc import Callable
 from typing import Any
 
 from services.sip_cluster.holding import Holding
@@ -17,14 +16,23 @@ class Endpoint:
         self.deadlines.append(boottime_ns)
 
 
-async def test_a_lost_lease_closes_the_gate() -> None:
-    endpoint, store = Endpoint(), None
+class Lease:
+    def __init__(self) -> None:
+        self.callbacks: list[Callable[[int], None]] = []
+
+    def deadline_ns(self) -> int:
+        return 0
+
+    def on_deadline(self, callback: Callable[[int], None]) -> None:
+        self.callbacks.append(callback)
+
+
+def test_the_core_hears_each_deadline_and_a_lost_lease_closes_the_gate() -> None:
+    endpoint, lease = Endpoint(), Lease()
     kept: Any = endpoint
-    nothing: Any = store
-    holding = Holding(kept, nothing, lambda: 0, list, lambda slot: None)
-    task = asyncio.create_task(holding.follow())
-    await asyncio.sleep(0)
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-    assert endpoint.deadlines == [1]
+    store: Any = None
+    Holding(kept, store, list, lambda slot: None).follow(lease)
+    [moved] = lease.callbacks
+    moved(7_000_000_000)
+    moved(0)
+    assert endpoint.deadlines == [1, 7_000_000_000, 1]
