@@ -7,8 +7,8 @@ import contextlib
 import json
 import os
 import sys
+from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -73,25 +73,34 @@ async def test_no_lease_is_lost_at_twice_the_load_the_machine_can_carry(
             return len(await leases(etcd, region)) == NODES
 
         await eventually(joined)
-        calm = await asyncio.gather(*(flood(one, 0, 2.0, 32) for one in nodes for _ in range(FLOODERS)))
-        capacity = sum(one["ok"] / one["seconds"] for one in calm)
         before = await leases(etcd, region)
-        each = 2 * capacity / (NODES * FLOODERS)
-        rush = await asyncio.gather(
-            *(flood(one, each, seconds, 4000) for one in nodes for _ in range(FLOODERS))
+        capacity = sum(
+            one["ok"] / one["seconds"]
+            for one in await asyncio.gather(
+                *(flood(one, 0, 2.0, 256) for one in nodes for _ in range(FLOODERS))
+            )
         )
+        factor, total = 1.0, Counter[str]()
+        while (
+            sum(total.values()) - total["ok"] == 0
+        ):  # what was measured depends on who else uses the machine
+            factor *= 2
+            assert factor <= 32, "the machine carries everything"
+            each = factor * capacity / (NODES * FLOODERS)
+            rush = await asyncio.gather(
+                *(flood(one, each, seconds, 4000) for one in nodes for _ in range(FLOODERS))
+            )
+            total = Counter(
+                {name: int(sum(one.get(name, 0) for one in rush)) for one in rush for name in one}
+            )
+            del total["seconds"]
         assert await leases(etcd, region) == before, "a lease was lost and another taken"
         for one in nodes:
             events = [str(line.get("event")) for line in one.log()]
             assert "lease granted" in events
             assert "lease lost" not in events
-        total: dict[str, Any] = {}
-        for answers in rush:
-            for name, count in answers.items():
-                total[name] = total.get(name, 0) + count
-        offered = sum(count for name, count in total.items() if name != "seconds")
+        offered = sum(total.values())
         print(
-            f"capacity {capacity:.0f}/s on {os.cpu_count()} processors, offered {offered / seconds:.0f}/s: {total}"
+            f"capacity {capacity:.0f}/s, offered {offered / seconds:.0f}/s on {os.cpu_count()} processors: {total}"
         )
         assert offered >= 1.5 * capacity * seconds
-        assert total["ok"] < offered, "it was more than the machine could carry"

@@ -94,7 +94,7 @@ async def test_a_woken_process_of_any_kind_does_nothing_that_counts(
     platform: Platform, chaos_long: bool
 ) -> None:
     kinds = (*OWNERS, *OTHERS) if chaos_long else SHORT
-    host, _, port = platform.mesh.redis[0].rpartition(":")
+    host, _, port = platform.mesh.layout.redis.rpartition(":")
     etcd = Etcd(platform.mesh.etcd)
     try:
         async with RedisTrace(host, int(port)) as trace, traffic_on(platform) as traffic:
