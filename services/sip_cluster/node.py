@@ -412,7 +412,7 @@ class Node:
     def rewrite(self) -> None:
         """Redis may have forgotten: every call that had a snapshot is written again."""
         for entry in list(self.threads.values()):
-            if entry.thread.saved and not entry.saving:
+            if entry.thread.saved and not (entry.saving or entry.frozen):
                 entry.outbox.appendleft(do.Save())
                 self._work(entry)
 

@@ -50,8 +50,8 @@ class Restoring:
         for record in records:
             try:
                 self._take(record, epoch)
-            except ValueError as error:  # a value that no version of ours has written
-                self._log.error("call cannot be restored", call_thread_id=record.id, problem=str(error))
+            except Exception:  # whatever is wrong with one record must not keep the slot's other calls waiting
+                self._log.exception("call cannot be restored", call_thread_id=record.id)
                 self._numbers.unrestorable.inc()
 
     def _take(self, record: SipCall, epoch: int) -> None:
