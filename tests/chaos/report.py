@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,6 +40,8 @@ class Report:
     facts: Facts
     violations: list[Violation]
     reopened: int
+    stalls: list[tuple[float, float]]
+    """(when, seconds) the whole machine stood still: nobody's fault, and everybody's lease."""
 
     @property
     def complete_share(self) -> float:
@@ -69,6 +72,9 @@ class Report:
             f"outcomes {dict(Counter(r.outcome or 'none' for r in facts.requests))}",
             f"{len(facts.claims)} changes of claims",
         ]
+        began = min((call.invited_at for call in calls), default=0.0)
+        stood = ", ".join(f"{length:.1f} s at {at - began:.0f} s" for at, length in self.stalls)
+        head += [f"the machine stood still: {stood}"] if stood else []
         felt = [
             f"  {r.fault:9} {r.process:24} felt by {r.felt} of {r.of} new calls, as usual after {r.recovered_s:.2f} s"
             for r in self.recoveries()
@@ -82,9 +88,13 @@ class Report:
         """Writes figures, violations and calls to a file of the seed; gives its path."""
         FOLDER.mkdir(parents=True, exist_ok=True)
         file = FOLDER / f"{self.schedule.plan}-{self.schedule.seed}.json"
+        file.with_suffix(".pickle").write_bytes(
+            pickle.dumps(self.facts)
+        )  # to be judged again, or looked into
         content = {
             "schedule": str(self.schedule).splitlines(),
             "report": self.lines(),
+            "stalls": self.stalls,
             "struck": [asdict(struck) for struck in self.facts.struck],
             "violations": [str(violation) for violation in self.violations],
             "calls": [asdict(call) for call in self.facts.calls if not call.complete],

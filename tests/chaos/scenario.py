@@ -19,6 +19,7 @@ from tests.chaos.load import AGENTS, Load, Shape
 from tests.chaos.recorder import OwnershipHistory
 from tests.chaos.report import Report
 from tests.chaos.schedule import Schedule
+from tests.chaos.stalls import Stalls
 from tests.e2e.platform import Platform, after_call_work
 
 ENVIRONMENT = {"VOICEMESH_SIP_PROXY_DIGEST_ALGORITHMS": "MD5"}
@@ -40,6 +41,7 @@ async def run(platform: Platform, schedule: Schedule, shape: Shape, folder: Path
     load = Load(platform, folder, shape)
     facts = Facts(slot_counts=_slot_counts(platform))
     async with AsyncExitStack() as stack:
+        stalls = stack.enter_context(Stalls())
         stack.callback(striker.close)
         await striker.prepare(schedule)
         history = await stack.enter_async_context(OwnershipHistory(platform.mesh))
@@ -61,7 +63,7 @@ async def run(platform: Platform, schedule: Schedule, shape: Shape, folder: Path
     for clerk in clerks:
         facts.requests += clerk.requests
         facts.seen += clerk.seen
-    return Report(schedule, facts, violations(facts), sum(clerk.reopened for clerk in clerks))
+    return Report(schedule, facts, violations(facts), sum(clerk.reopened for clerk in clerks), stalls.found)
 
 
 async def _sign_in(platform: Platform, channel: grpc.aio.Channel, clerks: list[Clerk], shape: Shape) -> None:
