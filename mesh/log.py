@@ -9,13 +9,17 @@ async for batch in reader:                                # LogBatch: slot, inpu
 log.trim(slot, cursor)                                    # what is before a stored cursor may go
 
 A Kafka engine has the same three operations: produce to partition = slot, assign, and offsets kept by the consumer.
+
+Redis acknowledges before its replica has an entry. When another primary answers, what was acknowledged in the last seconds and is not
+there is appended again before anything else, in order (docs/decisions/0071); consumers know repeats by their input_id.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Sequence
+import time
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from typing import Any, Final, Protocol
@@ -25,21 +29,58 @@ from google.protobuf.message import DecodeError
 from voice.agent_state.v1.agent_pb2 import AgentInput
 
 from mesh.identifiers import agent_slot
+from mesh.redis_line import Answer, RedisLine, StoreUnavailable
+from mesh.redis_primary import name_of_primary
 from mesh.rq.blocking_read import BlockingRead, Entry
 from mesh.rq.nodes import detached
+from mesh.rq.recent import Recent
 from mesh.telemetry import logger
 from mesh.telemetry.metrics import Metrics
 
 READ_COUNT: Final = 256
-FLUSH_ENTRIES: Final = 512
-BACKLOG_ENTRIES: Final = 50_000
+FLUSH_ENTRIES: Final = 256
+BACKLOG_ENTRIES: Final = 15_000
+APPEND_S: Final = 2.0
+"""Longest wait for Redis, seconds; a repeat after a broken connection may store an entry twice."""
 RETRY_S: Final = 0.1
+JUMP_MS: Final = 1000
+"""So far positions jump ahead under a new primary, so that no cursor lies beyond them: clocks differ by half a second at most."""
+RECALL_ENTRIES: Final = 100
 
-_APPEND: Final = """
--- KEYS: log of a slot. ARGV: entries at most, entry. Gives its position, or '' when the log is full.
-if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[1]) then return '' end
-return redis.call('XADD', KEYS[1], '*', 'e', ARGV[2])
+_POSITION: Final = """
+local function position()
+  if redis.call('GET', KEYS[2]) == ARGV[1] then return '*' end
+  redis.call('SET', KEYS[2], ARGV[1])
+  local time, last = redis.call('TIME'), redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+  local jump = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[2])
+  if last and tonumber(string.match(last[1], '^%d+')) >= jump then return '*' end
+  return string.format('%.0f-0', jump)
+end
 """
+_APPEND: Final = (
+    _POSITION
+    + """
+-- KEYS: log of a slot, store it was written to last. ARGV: store, milliseconds to jump, entries at most, entry.
+-- Gives its position, or '' when the log is full.
+if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[3]) then return '' end
+return redis.call('XADD', KEYS[1], position(), 'e', ARGV[4])
+"""
+)
+_RECALL: Final = (
+    _POSITION
+    + """
+-- KEYS as above. ARGV: store, milliseconds to jump, then position and entry of what was acknowledged. Gives how many were lost:
+-- those are added again. (One that is not there because it was used and trimmed is added too; its consumer knows it.)
+local lost = 0
+for i = 3, #ARGV, 2 do
+  if not redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])[1] then
+    redis.call('XADD', KEYS[1], position(), 'e', ARGV[i + 1])
+    lost = lost + 1
+  end
+end
+return lost
+"""
+)
 _SHA: Final = sha1(_APPEND.encode(), usedforsecurity=False).hexdigest()
 
 _log = logger("request_log")
@@ -48,6 +89,11 @@ _log = logger("request_log")
 def log_key(slot: int) -> str:
     """The log of an agent slot."""
     return f"{{log:{slot}}}:requests"
+
+
+def home_key(slot: int) -> str:
+    """Name of the primary that the log was written to last."""
+    return f"{{log:{slot}}}:home"
 
 
 class LogFull(Exception):
@@ -108,21 +154,34 @@ class RedisRequestLog:
         """`limit`: entries of a slot at most."""
         self._client = client
         self._limit = limit
+        self._line = RedisLine(client, self._connected)
+        self._started = False
+        self._home = ""
+        self._recent: Recent[tuple[int, bytes, bytes]] = Recent()
         self._waiting: deque[tuple[int, bytes, asyncio.Future[str]]] = deque()
         self._flushing: asyncio.Task[None] | None = None
         self._readers: list[RedisLogReader] = []
         if metrics is not None:
             metrics.queue("request_log_backlog", lambda: len(self._waiting), "Entries waiting for Redis")
         self._appended = metrics.counter("request_log_appended_total", "Entries added") if metrics else None
+        self._recalled = (
+            metrics.counter("request_log_recalled_total", "Entries lost with a primary and added again")
+            if metrics
+            else None
+        )
 
     async def start(self) -> None:
-        """Loads the script. Raises redis.RedisError."""
-        await self._client.script_load(_APPEND)
+        """Begins to send, at the latest with the first entry; Redis need not be there."""
+        if not self._started:
+            self._started = True
+            self._line.start()
 
     async def stop(self) -> None:
         """Sends what waits and ends readers."""
         if self._flushing is not None:
             await asyncio.gather(self._flushing, return_exceptions=True)
+        if self._started:
+            await self._line.stop()
         for reader in self._readers:
             await reader.close()
 
@@ -153,40 +212,64 @@ class RedisRequestLog:
         await self._client.xtrim(log_key(slot), minid=cursor, approximate=False)
 
     async def _flush(self) -> None:
+        await self.start()
         await asyncio.sleep(0)  # the rest of this turn goes along
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), FLUSH_ENTRIES))]
-            try:
-                replies = await self._send(batch)
-            except (redis.RedisError, OSError) as error:
-                replies = [error] * len(batch)
-            for (slot, _, done), reply in zip(batch, replies, strict=True):
-                self._settle(slot, done, reply)
+            sent = (self._send(slot, raw) for slot, raw, _ in batch)
+            for (slot, raw, done), reply in zip(
+                batch, await asyncio.gather(*sent, return_exceptions=True), strict=True
+            ):
+                self._settle(slot, raw, done, reply)
 
-    async def _send(self, batch: Sequence[tuple[int, bytes, asyncio.Future[str]]]) -> list[Any]:
-        replies = await self._attempt(batch)
-        if any(isinstance(reply, redis.exceptions.NoScriptError) for reply in replies):
-            await self.start()  # a new primary knows no scripts; it has then refused the whole batch
-            replies = await self._attempt(batch)
-        return replies
+    async def _send(self, slot: int, raw: bytes) -> Answer:
+        """Position of an entry, b"" when the log is full."""
+        keys = (2, log_key(slot), home_key(slot))
+        try:
+            return await self._line.ask_with(
+                lambda _: ("EVALSHA", _SHA, *keys, self._home, JUMP_MS, self._limit, raw), APPEND_S
+            )
+        except redis.exceptions.NoScriptError:  # SCRIPT FLUSH
+            return await self._line.ask_with(
+                lambda _: ("EVAL", _APPEND, *keys, self._home, JUMP_MS, self._limit, raw), APPEND_S
+            )
 
-    async def _attempt(self, batch: Sequence[tuple[int, bytes, asyncio.Future[str]]]) -> list[Any]:
-        pipe = self._client.pipeline(transaction=False)
-        for slot, raw, _ in batch:
-            pipe.evalsha(_SHA, 1, log_key(slot), self._limit, raw)
-        return await pipe.execute(raise_on_error=False)
-
-    def _settle(self, slot: int, done: asyncio.Future[str], reply: Any) -> None:
+    def _settle(self, slot: int, raw: bytes, done: asyncio.Future[str], reply: Any) -> None:
+        if isinstance(reply, bytes) and reply:
+            self._recent.add((slot, reply, raw), time.monotonic())
+            if self._appended is not None:
+                self._appended.inc()
         if done.done():
             return
-        if isinstance(reply, BaseException):
+        if isinstance(reply, StoreUnavailable):
+            done.set_exception(redis.ConnectionError(reply.message))
+        elif isinstance(reply, BaseException):
             done.set_exception(reply)
         elif not reply:
             done.set_exception(LogFull(f"the log of slot {slot} has {self._limit} entries"))
         else:
             done.set_result(reply.decode())
-            if self._appended is not None:
-                self._appended.inc()
+
+    async def _connected(self, ask: Callable[..., Awaitable[Answer]]) -> None:
+        home = name_of_primary(await ask("INFO", "replication"))
+        await ask("SCRIPT", "LOAD", _APPEND)
+        if self._home not in ("", home):
+            await self._recall(ask, home)
+        self._home = home
+
+    async def _recall(self, ask: Callable[..., Awaitable[Answer]], home: str) -> None:
+        """Another primary answers: what it lacks of what was acknowledged is added, before anything else is."""
+        by_slot: dict[int, list[bytes]] = defaultdict(list)
+        for slot, position, raw in self._recent:
+            by_slot[slot] += (position, raw)
+        lost = 0
+        for slot, parts in by_slot.items():
+            for at in range(0, len(parts), 2 * RECALL_ENTRIES):
+                some = parts[at : at + 2 * RECALL_ENTRIES]
+                lost += await ask("EVAL", _RECALL, 2, log_key(slot), home_key(slot), home, JUMP_MS, *some)
+        if self._recalled is not None:
+            self._recalled.inc(lost)
+        _log.warning("another redis answers", acknowledged=len(self._recent), lost=lost)
 
 
 class RedisLogReader:

@@ -6,12 +6,21 @@ Redis every write of every owner would be refused for ever; better to say so at 
 
 from __future__ import annotations
 
-import redis.asyncio
+import asyncio
 
-from mesh.etcd import Etcd
+import redis.asyncio
+import structlog
+
+from mesh.etcd import Etcd, EtcdError
 
 REDIS_KEY = "{voicemesh}:store"
 """The identity of the etcd whose epochs this Redis holds."""
+
+
+RETRY_S = 0.5
+"""Between two attempts while etcd or Redis does not answer, seconds."""
+
+log = structlog.get_logger("mesh")
 
 
 class StoreMismatch(Exception):
@@ -36,6 +45,16 @@ async def check_pairing(etcd: Etcd, client: redis.asyncio.Redis) -> str:
     if store != known:
         raise StoreMismatch(_instructions(etcd, store, revision, known))
     return known
+
+
+async def pair(etcd: Etcd, client: redis.asyncio.Redis) -> str:
+    """`check_pairing` as soon as both answer, however long that takes. Raises StoreMismatch."""
+    while True:
+        try:
+            return await check_pairing(etcd, client)
+        except (EtcdError, redis.RedisError, OSError) as error:
+            log.info("whether etcd and Redis belong together is not known yet", error=repr(error))
+        await asyncio.sleep(RETRY_S)
 
 
 def _instructions(etcd: Etcd, store: str | None, revision: int, known: str) -> str:

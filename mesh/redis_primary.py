@@ -100,6 +100,15 @@ def moved_on(pool: Any, connection: Any) -> bool:
     return bool(pool.master_address != (connection.host, connection.port))
 
 
+def name_of_primary(info: bytes) -> str:
+    """What INFO replication says a primary is called in its present life: another name after a restart or a promotion. Raises
+    redis.ReadOnlyError when it is a replica."""
+    lines = dict(line.partition(":")[::2] for line in bytes(info).decode().splitlines())
+    if lines.get("role") != "master":
+        raise redis.exceptions.ReadOnlyError(f"role is {lines.get('role', 'unknown')}")
+    return lines.get("master_replid", "")
+
+
 def client(url: str, **kwargs: Any) -> redis.asyncio.Redis:
     """A client with a pool that waits for a free connection; `kwargs` are those of BlockingConnectionPool. ValueError for a
     wrong URL."""

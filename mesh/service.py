@@ -35,6 +35,7 @@ from mesh.health import Check, Health
 from mesh.lag import LoopLag
 from mesh.node_service import NodeRpc, SlotsOf
 from mesh.ownership import Membership, boottime_ns
+from mesh.pairing import StoreMismatch, pair
 from mesh.pipeline import Pipeline
 from mesh.server import NodeServer
 from mesh.settings import MeshSettings, SettingsError
@@ -51,6 +52,10 @@ Hook = Callable[[], Awaitable[None]]
 
 JOIN_TIMEOUT_S = 30.0
 """Time to take the lease when starting, seconds."""
+PAIR_TIMEOUT_S = 2.0
+"""So long a start waits to hear whether etcd and Redis belong together; then it is found out beside, seconds."""
+MISMATCH_CODE = 3
+"""Exit code when etcd and Redis do not belong together: starting again will not help."""
 FLIGHT_GRACE_S = 2.0
 """Time calls in flight have to finish once the server has stopped accepting, seconds."""
 CLOSE_TIMEOUT_S = 2.0
@@ -97,6 +102,8 @@ class Service:
         self._stop_hooks: list[Hook] = []
         self._started = False
         self._joined = False
+        self._asked = asyncio.Event()
+        self._refused = False
 
     def _stages(self) -> tuple[ServedCalls, Translation, Admission, Deadlines, Tenancy]:
         admission = Admission(self.metrics, self.incarnation, self._sleep)
@@ -186,19 +193,25 @@ class Service:
         return self._metrics_server.port
 
     async def run(self) -> int:
-        """Serves until SIGTERM or SIGINT, drains, returns the exit code: 0 after a clean drain, 1
-        otherwise."""
-        asked = asyncio.Event()
+        """Serves until SIGTERM or SIGINT, drains, returns the exit code: 0 after a clean drain, 3 when etcd and
+        Redis do not belong together, 1 otherwise."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, asked.set)
+            loop.add_signal_handler(number, self._asked.set)
         try:
             await self.start()
+        except StoreMismatch as error:
+            self._refuse(error)
+            await self._close()
+            return MISMATCH_CODE
         except Exception as error:
             self.log.error("could not start", exc_info=error)
             await self._close()
             return 1
-        await asked.wait()
+        await self._asked.wait()
+        if self._refused:
+            await self._close()
+            return MISMATCH_CODE
         return 0 if await self.drain() else 1
 
     async def start(self) -> None:
@@ -207,6 +220,10 @@ class Service:
         self.add(add_NodeServiceServicer_to_server, self._node_rpc())
         await self._server.start(needed(settings.listen, "VOICEMESH_LISTEN"))
         await self._metrics_server.start(settings.bind_ip, settings.metrics_port)
+        for name, loop in self._connections.loops:
+            self._supervisor.start(name, loop)
+        if settings.etcd and self._connections.with_redis:
+            await self._pair()
         if settings.etcd:
             await self.membership.join(JOIN_TIMEOUT_S)
             self._joined = True
@@ -219,6 +236,26 @@ class Service:
         self._supervisor.start("loop lag", self._lag.watch)
         self._supervisor.start("health", self._health.watch)
         self.log.info("started", incarnation=self.incarnation, contracts=self._server.contracts)
+
+    async def _pair(self) -> None:
+        """Sees that etcd and Redis belong together: now or, while one of them is away, as soon as it answers. Raises
+        StoreMismatch."""
+        try:
+            async with asyncio.timeout(PAIR_TIMEOUT_S):
+                await pair(self.etcd, self.redis)
+        except TimeoutError:
+            self._supervisor.start("pairing", self._pair_later)
+
+    async def _pair_later(self) -> None:
+        try:
+            await pair(self.etcd, self.redis)
+        except StoreMismatch as error:
+            self._refuse(error)
+
+    def _refuse(self, error: StoreMismatch) -> None:
+        self.log.critical("etcd and Redis do not belong together", instructions=str(error))
+        self._refused = True
+        self._asked.set()
 
     async def drain(self) -> bool:
         """Announces DRAINING, runs the drain hooks, hands slots over, stops accepting, finishes what is in
@@ -288,7 +325,8 @@ class Service:
 def main(build: Callable[[Service], Awaitable[None]], *, name: str) -> NoReturn:
     """Runs one service on uvloop: settings from the environment, `build`, serve, drain, exit.
 
-    Exit codes: 0 drained, 1 failed to start or to drain, 2 wrong settings (each problem on standard error).
+    Exit codes: 0 drained, 1 failed to start or to drain, 2 wrong settings (each problem on standard error), 3 etcd and Redis
+    do not belong together (what to do is in the log).
     """
     faulthandler.enable()
     try:

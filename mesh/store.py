@@ -35,6 +35,7 @@ from mesh.fence import (
 )
 from mesh.pairing import StoreMismatch, check_pairing
 from mesh.redis_line import Answer, RedisLine, StoreUnavailable
+from mesh.redis_primary import name_of_primary
 from mesh.steady import steady
 
 __all__ = [
@@ -280,11 +281,13 @@ class FencedStore:
         return keys, arguments
 
     async def _connected(self, ask: Callable[..., Awaitable[Answer]]) -> None:
+        name_of_primary(await ask("INFO", "replication"))  # not to a replica
         await ask("SCRIPT", "LOAD", SCRIPT)
 
     async def _watch_primary(self) -> None:
         while True:
-            with contextlib.suppress(StoreUnavailable):  # writes that were given up say so themselves
+            # Writes that were given up say so themselves; one that has become a replica is left with the next.
+            with contextlib.suppress(StoreUnavailable, redis.exceptions.ReadOnlyError):
                 await self._look_at_primary()
             self._look.clear()
             with contextlib.suppress(TimeoutError):
@@ -292,7 +295,7 @@ class FencedStore:
                     await self._look.wait()
 
     async def _look_at_primary(self) -> None:
-        primary = _primary(await self._line.ask("INFO", "replication", timeout=PROBE_S))
+        primary = name_of_primary(await self._line.ask("INFO", "replication", timeout=PROBE_S))
         if (self._primary and primary != self._primary) or self._stale:
             log.warning("redis may have forgotten writes", service=self.service, primary=primary)
             self._stale = not await self._tell_changed()
@@ -307,12 +310,6 @@ class FencedStore:
                 log.exception("state was not rewritten", service=self.service)
                 return False
         return not self._stale
-
-
-def _primary(info: bytes) -> str:
-    """The replication id of a primary: another one after a restart or a promotion."""
-    lines = dict(line.partition(":")[::2] for line in bytes(info).decode().splitlines())
-    return lines.get("master_replid", "")
 
 
 def _fields(answer: Answer) -> dict[str, bytes]:

@@ -18,6 +18,7 @@ from mesh.rq.publisher import Publisher
 from mesh.rq.queues import QueueClient, QueueReader
 from mesh.rq.route import AGENT, THREAD, stream_slot
 from mesh.rq.slot_reader import SlotReader
+from mesh.rq.store_watch import StoreWatch
 from mesh.rq.stream_reader import StreamReader
 from mesh.service import Service
 from mesh.telemetry import Metrics, current_traceparent
@@ -52,6 +53,7 @@ class Rq:
         self._limit = limit
         self._publishers: dict[StreamFamily.ValueType, Publisher] = {}
         self._queues = QueueClient(self._nodes, limit, self._metrics)
+        self._store_watch = StoreWatch(self._nodes, self._store_changed)
         self._readers: list[SlotReader] = []
         metrics.queue(
             "rq_read", lambda: sum(reader.held for reader in self._readers), "Events read, not used"
@@ -62,6 +64,7 @@ class Rq:
         if self._directory is not None:
             await self._directory.start()
         self._nodes.start()
+        self._store_watch.start()
 
     async def stop(self) -> None:
         """Waits up to two seconds for what is unacknowledged, then ends everything."""
@@ -71,9 +74,16 @@ class Rq:
         for reader in list(self._readers):
             await reader.close()
         await self._queues.close()
+        await self._store_watch.stop()
         self._nodes.stop()
         if self._directory is not None:
             await self._directory.stop()
+
+    def _store_changed(self) -> None:
+        """Redis Queue writes to another Redis, which may lack what was acknowledged last."""
+        for publisher in self._publishers.values():
+            publisher.recall()
+        self._queues.recall()
 
     @property
     def nodes(self) -> Nodes:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 BATCH_EVENTS: Final = 256
 BATCH_BYTES: Final = 1024 * 1024
+GATHER_S: Final = 0.002
+"""After a batch the next one gathers events for so long, seconds: what comes after a quiet moment leaves at once, and many events cost
+few messages."""
 IN_FLIGHT: Final = 8
 """Batches without an answer at most."""
 ANSWER_S: Final = 2.0
@@ -40,6 +43,8 @@ class Pending:
     link: PublishLink | None = None
     sent: bool = False
     settled: bool = False
+    again: bool = False
+    """It was acknowledged before, by a store that another has followed since."""
 
 
 class _StartAgain(Exception):
@@ -132,8 +137,13 @@ class PublishLink:
 
     async def _write(self, call: Any) -> None:
         number = 0
+        loop = asyncio.get_running_loop()
+        next_at = 0.0
         while True:
             await self._more.wait()
+            early = next_at - loop.time()
+            if early > 0 and len(self._outbox) < BATCH_EVENTS:
+                await asyncio.sleep(early)
             while self._outbox:
                 while len(self._in_flight) >= IN_FLIGHT:
                     self._room.clear()
@@ -144,8 +154,12 @@ class PublishLink:
                     break
                 self._in_flight.append((number, batch, time.monotonic()))
                 events = [pending.envelope for pending in batch]
-                await call.write(PublishRequest(batch=number, family=self._family, events=events))
+                resume = self._publisher.resumes(batch)
+                await call.write(
+                    PublishRequest(batch=number, family=self._family, events=events, resume=resume)
+                )
             self._more.clear()
+            next_at = loop.time() + GATHER_S
 
     def _take(self) -> list[Pending]:
         batch: list[Pending] = []
@@ -168,11 +182,14 @@ class PublishLink:
             if number != response.batch or len(batch) != len(response.results):
                 raise EOFError(f"answer to batch {response.batch} instead of {number}")
             self._nodes.trust(self.incarnation)
+            self._publisher.answered(batch)
             good = True
             for pending, result in zip(batch, response.results, strict=True):
                 good &= self._publisher.settle(self, pending, result)
             self._room.set()
             if not good:
+                reason = next(result.reason for result in response.results if result.reason)
+                self._log.info("events are sent again", reason=reason, node=self.incarnation)
                 raise _StartAgain
 
     async def _watch(self) -> None:

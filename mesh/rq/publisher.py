@@ -1,9 +1,16 @@
-"""Publishing: events go out in batches, are acknowledged in order, and are sent again until they are."""
+"""Publishing: events go out in batches, are acknowledged in order, and are sent again until they are.
+
+Redis acknowledges before its replica has an event, so the last ones may be lost with a primary. The publisher keeps what was
+acknowledged in the last seconds and sends it again when the store has changed, or when a stream turns out to end earlier than
+it should; what is there already is acknowledged as a duplicate. Where even that reaches not back far enough, the stream goes on
+behind a gap: counted by Redis Queue as `events_lost_total` (docs/decisions/0071).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable, Sequence
 
 from voice.error.v1.reason_pb2 import Reason
 from voice.redis_queue.v1.queue_service_pb2 import PublishResult, StreamFamily
@@ -12,11 +19,14 @@ from voice.tlib.v1.envelope_pb2 import EventEnvelope
 from mesh.rq.metrics import ClientMetrics
 from mesh.rq.nodes import Nodes
 from mesh.rq.publish_link import Pending, PublishLink
+from mesh.rq.recent import Recent
 from mesh.rq.route import stream_slot
 from mesh.telemetry import logger
 
 RETRY_REASONS = frozenset({"REASON_DEPENDENCY_UNAVAILABLE", "REASON_QUEUE_FULL"})
 """Results after which everything that waits for the node is sent again a little later."""
+RECALL_S = 1.0
+"""What is remembered is sent again at most so often, seconds."""
 
 
 class PublisherFull(Exception):
@@ -53,6 +63,9 @@ class Publisher:
         self._log = logger("publisher")
         self._streams: dict[str, dict[int, Pending]] = {}
         self._pending = 0
+        self._recent: Recent[EventEnvelope] = Recent()
+        self._recalled = float("-inf")
+        self._resuming: set[str] = set()
         self._links: dict[str, PublishLink] = {}
         self._empty = asyncio.Event()
         self._empty.set()
@@ -73,16 +86,24 @@ class Publisher:
         if self._pending >= self._limit:
             raise PublisherFull(f"{self._pending} events wait for acknowledgement")
         stream = self._streams.setdefault(envelope.stream_key, {})
-        if envelope.seq in stream:
+        waiting = stream.get(envelope.seq)
+        if waiting is not None:
+            if waiting.again:
+                return waiting.done
             raise ValueError(f"{envelope.event_id} waits for acknowledgement already")
-        number = stream_slot(self._family, envelope.stream_key)
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        pending = Pending(envelope, number, done, time.monotonic())
+        pending = self._pend(envelope)
         stream[envelope.seq] = pending
-        self._pending += 1
-        self._empty.clear()
         self._assign(pending)
-        return done
+        return pending.done
+
+    def recall(self) -> None:
+        """The store has changed: what was acknowledged in the last seconds is sent again."""
+        self._recalled = time.monotonic()
+        by_stream: dict[str, list[EventEnvelope]] = {}
+        for envelope in self._recent:
+            by_stream.setdefault(envelope.stream_key, []).append(envelope)
+        count = sum(self._put_before(key, envelopes) for key, envelopes in by_stream.items())
+        self._log.warning("acknowledged events are sent again", events=count, streams=len(by_stream))
 
     def unacknowledged(self, stream_key: str) -> list[EventEnvelope]:
         """Events of a stream that are not known to be stored, in order: what a snapshot keeps."""
@@ -117,14 +138,26 @@ class Publisher:
         event cannot have been taken either."""
         if not result.reason:
             self._finish(pending)
+            if not pending.again:
+                self._recent.add(pending.envelope, time.monotonic())
             return True
         if pending.link is not link or pending.done.done():
             return True  # the event has gone another way in the meantime; that way's answer counts
         if result.reason in RETRY_REASONS or self._follows_pending(pending, result):
-            self._log.info("events are sent again", reason=result.reason, node=link.incarnation)
+            return False
+        if self._is_gap(result) and self._fill(pending.envelope, result.last_seq):
             return False
         self._refuse(pending, result)
         return True
+
+    def resumes(self, batch: Iterable[Pending]) -> bool:
+        """Whether streams of a batch are to go on although what lies before is lost."""
+        return bool(self._resuming) and any(p.envelope.stream_key in self._resuming for p in batch)
+
+    def answered(self, batch: Sequence[Pending]) -> None:
+        """A node has answered a batch: how long its first event waited stands for all."""
+        if not batch[0].again:
+            self._metrics.append.observe(time.monotonic() - batch[0].since)
 
     def waiting_for(self, link: PublishLink) -> list[Pending]:
         """Everything that the link has to send, in order: after a new start it sends all of it again."""
@@ -143,8 +176,48 @@ class Publisher:
 
     def _follows_pending(self, pending: Pending, result: PublishResult) -> bool:
         """Whether a gap is only that of an event before it, which is still on its way."""
-        gap = result.reason == Reason.Name(Reason.REASON_SEQUENCE_GAP)
-        return gap and next(iter(self._streams[pending.envelope.stream_key])) != pending.envelope.seq
+        first = next(iter(self._streams[pending.envelope.stream_key]))
+        return self._is_gap(result) and first != pending.envelope.seq
+
+    @staticmethod
+    def _is_gap(result: PublishResult) -> bool:
+        return result.reason == Reason.Name(Reason.REASON_SEQUENCE_GAP)
+
+    def _fill(self, envelope: EventEnvelope, last_seq: int) -> bool:
+        """The stream ends earlier than it should: sends what is remembered again, and lets the stream go on behind what is
+        not. False when that was tried before."""
+        key = envelope.stream_key
+        if key in self._resuming:
+            return False
+        if time.monotonic() - self._recalled > RECALL_S:
+            self.recall()
+        had = next(iter(self._streams[key])) != envelope.seq
+        if not had:
+            self._resuming.add(key)
+        self._metrics.gaps.labels("yes" if had else "no").inc()
+        self._log.warning(
+            "a stream has lost its end", stream=key, last_seq=last_seq, seq=envelope.seq, had=had
+        )
+        return True
+
+    def _put_before(self, key: str, envelopes: Iterable[EventEnvelope]) -> int:
+        """Sends acknowledged events again, before what waits of their stream; tells how many."""
+        waiting = self._streams.get(key, {})
+        first = next(iter(waiting), 1 << 63)
+        again = {e.seq: self._pend(e, again=True) for e in envelopes if e.seq < first}
+        if again:
+            self._streams[key] = {**again, **waiting}
+            self._metrics.recalled.labels("event").inc(len(again))
+        for pending in again.values():
+            self._assign(pending)
+        return len(again)
+
+    def _pend(self, envelope: EventEnvelope, *, again: bool = False) -> Pending:
+        number = stream_slot(self._family, envelope.stream_key)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pending += 1
+        self._empty.clear()
+        return Pending(envelope, number, done, time.monotonic(), again=again)
 
     def _finish(self, pending: Pending) -> None:
         if pending.settled:
@@ -155,16 +228,20 @@ class Publisher:
         del stream[pending.envelope.seq]
         if not stream:
             del self._streams[key]
+        self._resuming.discard(key)
         self._pending -= 1
         if not self._pending:
             self._empty.set()
         if not pending.done.done():
             pending.done.set_result(None)
-            self._metrics.append.observe(time.monotonic() - pending.since)
 
     def _refuse(self, pending: Pending, result: PublishResult) -> None:
         reason = Reason.Value(result.reason)
         envelope = pending.envelope
+        if pending.again:  # its stream has gone on without us: an heir's to see to
+            self._log.info("event not taken again", event_id=envelope.event_id, reason=result.reason)
+            self._finish(pending)
+            return
         self._log.error(
             "event refused",
             event_id=envelope.event_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from mesh.errors import DomainError, Reason, from_rpc_error, reason_of
 from mesh.rq.metrics import ClientMetrics
 from mesh.rq.nodes import TRANSIENT, Metadata, Nodes, detached
 from mesh.rq.publisher import PublisherFull
+from mesh.rq.recent import Recent
 from mesh.rq.route import QUEUE_KIND, queue_slot
 from mesh.telemetry import logger
 
@@ -33,6 +35,8 @@ RETRY_FIRST_S: Final = 0.02
 RETRY_LAST_S: Final = 1.0
 REMEMBERED: Final = 20_000
 """Ids that a reader has delivered and that are not acknowledged: so many are remembered."""
+ACKNOWLEDGED: Final = 2_000
+"""And so many that are: with a lost primary an entry may come again whose acknowledgement was lost."""
 
 Call = Callable[["QueueServiceAsyncStub", Metadata], Awaitable[Any]]
 
@@ -44,7 +48,8 @@ class _Outbox:
     """What waits to be told to one queue, told in order by one call at a time. Entries and acknowledgements wait
     apart: a queue that is full takes the entries only after acknowledgements."""
 
-    items: deque[tuple[QueueEntry | str, asyncio.Future[None]]] = field(default_factory=deque)
+    items: deque[tuple[QueueEntry | str, asyncio.Future[None], bool]] = field(default_factory=deque)
+    """Each with who waits for it, and whether it was told before."""
     task: asyncio.Task[None] | None = None
 
 
@@ -58,6 +63,7 @@ class QueueClient:
         self._outboxes: dict[tuple[str, type[QueueEntry | str]], _Outbox] = {}
         self._readers: dict[str, list[QueueReader]] = {}
         self._pending = 0
+        self._recent: Recent[tuple[str, QueueEntry | str]] = Recent()
         metrics.metrics.queue(
             "rq_enqueue", lambda: self._pending, "Entries and acknowledgements not told yet"
         )
@@ -85,6 +91,16 @@ class QueueClient:
             reader.forget(ids)
         return done
 
+    def recall(self) -> None:
+        """The store has changed: what was told in the last seconds is told again. Entries that are there, or were
+        acknowledged, are no news to the queue."""
+        recent = list(self._recent)
+        for queue, item in recent:
+            self._take(queue, item, again=True)
+        entries = sum(isinstance(item, QueueEntry) for _, item in recent)
+        self._metrics.recalled.labels("entry").inc(entries)
+        self._metrics.recalled.labels("acknowledgement").inc(len(recent) - entries)
+
     def read(self, queue: str) -> QueueReader:
         """A reader; it forgets what is acknowledged here."""
         reader = QueueReader(self._nodes, queue, self._gone)
@@ -107,10 +123,10 @@ class QueueClient:
         if not readers:
             self._readers.pop(reader.queue, None)
 
-    def _take(self, queue: str, item: QueueEntry | str) -> asyncio.Future[None]:
+    def _take(self, queue: str, item: QueueEntry | str, *, again: bool = False) -> asyncio.Future[None]:
         outbox = self._outboxes.setdefault((queue, type(item)), _Outbox())
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        outbox.items.append((item, done))
+        outbox.items.append((item, done, again))
         self._pending += 1
         if outbox.task is None:
             outbox.task = detached(self._send(queue, type(item), outbox), f"queue {queue}")
@@ -121,10 +137,13 @@ class QueueClient:
         await asyncio.sleep(0)  # the rest of this turn goes along
         while outbox.items:
             batch = list(outbox.items)[: CALL_ENTRIES if kind is QueueEntry else CALL_IDS]
-            error = await self._until_told(queue, _call(queue, [item for item, _ in batch]))
-            for _ in batch:
+            error = await self._until_told(queue, _call(queue, [item for item, _, _ in batch]))
+            now = time.monotonic()
+            for item, _, again in batch:
                 outbox.items.popleft()
-            self._done([done for _, done in batch], queue, error)
+                if error is None and not again:
+                    self._recent.add((queue, item), now)
+            self._done([done for _, done, _ in batch], queue, error)
         del self._outboxes[queue, kind]
 
     def _done(self, futures: Sequence[asyncio.Future[None]], queue: str, error: DomainError | None) -> None:
@@ -190,6 +209,7 @@ class QueueReader:
         self._told_end = False
         self._closed = False
         self._delivered: OrderedDict[str, None] = OrderedDict()
+        self._acknowledged: OrderedDict[str, None] = OrderedDict()
 
     def __aiter__(self) -> QueueReader:
         return self
@@ -212,7 +232,7 @@ class QueueReader:
             if response is grpc.aio.EOF:
                 await self._failed(None)
                 continue
-            entries = [entry for entry in response.entries if entry.id not in self._delivered]
+            entries = [entry for entry in response.entries if self._is_new(entry.id)]
             if entries:
                 self._remember(entries)
                 return entries
@@ -225,6 +245,9 @@ class QueueReader:
         """They are acknowledged."""
         for ident in ids:
             self._delivered.pop(ident, None)
+            self._acknowledged[ident] = None
+        while len(self._acknowledged) > ACKNOWLEDGED:
+            self._acknowledged.popitem(last=False)
 
     async def close(self) -> None:
         """Ends the reader."""
@@ -232,6 +255,9 @@ class QueueReader:
         if self._call is not None:
             self._call.cancel()
         self._gone(self)
+
+    def _is_new(self, ident: str) -> bool:
+        return ident not in self._delivered and ident not in self._acknowledged
 
     def _remember(self, entries: Sequence[QueueEntry]) -> None:
         self._delivered.update((entry.id, None) for entry in entries)

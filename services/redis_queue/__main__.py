@@ -11,6 +11,7 @@ from mesh.service import Service, main
 from mesh.settings import load
 from services.redis_queue.appender import Appender
 from services.redis_queue.follower import Follower
+from services.redis_queue.probe import Probe
 from services.redis_queue.rpc import QueueRpc
 from services.redis_queue.settings import RedisQueueSettings
 from services.redis_queue.store import SLOTS, Store
@@ -32,10 +33,13 @@ async def build(service: Service) -> None:
             for family in FAMILIES:
                 swept.inc(await store.sweep(family, range(SLOTS), before_ms))
 
-    service.on_start(store.load)
+    service.metrics.queue("store", lambda: store.depth, "Commands waiting for Redis")
+    service.on_start(store.start)
+    service.on_stop(store.stop)
     service.background("appender", appender.run)
     service.background("follower", follower.run)
     service.background("sweep", sweep)
+    service.background("probe", Probe(store, service.settings.node, service.metrics).run)
     service.add(add_QueueServiceServicer_to_server, QueueRpc(store, appender, follower, service.metrics))
 
 

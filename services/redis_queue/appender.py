@@ -8,7 +8,6 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import redis.asyncio
 from voice.error.v1.reason_pb2 import Reason
 from voice.redis_queue.v1.queue_service_pb2 import PublishResult, StreamFamily
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
@@ -67,7 +66,8 @@ class Appender:
         metrics.queue("append_backlog", lambda: self._backlog, "Events waiting for Redis")
         self._appended = metrics.counter("events_appended_total", "Events that became part of a stream")
         self._duplicates = metrics.counter("events_duplicate_total", "Events that were there already")
-        self._resumed = metrics.counter("streams_resumed_total", "Agents' streams that Redis had forgotten")
+        self._resumed = metrics.counter("streams_resumed_total", "Streams that went on behind a gap")
+        self._lost = metrics.counter("events_lost_total", "Events in such gaps: Redis had acknowledged them")
         self._refused = metrics.counter("events_refused_total", "Events refused", ["reason"])
         self._size = metrics.histogram(
             "append_batch_events", "Events of one round trip", buckets=(1, 2, 5, 10, 20, 50, 100, 500, 2000)
@@ -121,17 +121,11 @@ class Appender:
                     next(streams[submission.slot])
 
     async def _append(self, groups: dict[Slot, list[Submission]]) -> dict[Slot, list[PublishResult]]:
-        timeout = self._store.settings.redis_timeout_ms / 1000
-        try:
-            async with asyncio.timeout(timeout):
-                replies = await self._store.append({slot: [s.item for s in g] for slot, g in groups.items()})
-        except (redis.RedisError, TimeoutError, OSError) as error:
-            self._log.warning("redis does not take events", error=repr(error))
-            return {slot: self._unavailable(len(group)) for slot, group in groups.items()}
+        replies = await self._store.append({slot: [s.item for s in g] for slot, g in groups.items()})
         results: dict[Slot, list[PublishResult]] = {}
         for slot, reply in replies.items():
-            if isinstance(reply, redis.RedisError):
-                self._log.warning("redis refused events", error=repr(reply), slot=slot[1])
+            if isinstance(reply, Exception):
+                self._log.warning("redis does not take events", error=str(reply), slot=slot[1])
                 results[slot] = self._unavailable(len(groups[slot]))
             else:
                 results[slot] = self._settle(slot, groups[slot], *reply)
@@ -149,8 +143,12 @@ class Appender:
         for submission, outcome in zip(group, outcomes, strict=True):
             if outcome.code == scripts.RESUMED:
                 self._resumed.inc()
+                self._lost.inc(outcome.missing)
                 self._log.error(
-                    "redis has forgotten a stream", stream=submission.item.key, seq=submission.item.seq
+                    "redis has lost events",
+                    stream=submission.item.key,
+                    before_seq=submission.item.seq,
+                    lost=outcome.missing,
                 )
             if outcome.code in (scripts.APPENDED, scripts.RESUMED):
                 appended.append((entry_id.parse(outcome.entry), submission.envelope))

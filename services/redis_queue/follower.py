@@ -42,6 +42,7 @@ class Follower:
         self._tails: dict[str, Tail[Any]] = {}
         self._decode: dict[str, Callable[[bytes], Value]] = {}
         self._changed = asyncio.Event()
+        self._pushed: set[str] = set()
         metrics.gauge("followed_streams", "Streams and queues followed").set_function(
             lambda: float(len(self._tails))
         )
@@ -53,7 +54,11 @@ class Follower:
     def push(self, key: str, before: EntryId, entries: Sequence[tuple[EntryId, Value]]) -> None:
         """Entries that this node has just appended to a stream; the hint that saves waiting."""
         tail = self._tails.get(key)
-        if tail is not None and not tail.push(before, entries):
+        if tail is None:
+            return
+        if tail.push(before, entries):
+            self._pushed.add(key)
+        else:
             self._changed.set()
 
     async def open_events(self, keys: Sequence[str], listener: Callable[[str], Callable[[], None]]) -> None:
@@ -111,6 +116,7 @@ class Follower:
             if not self._tails:
                 await self._changed.wait()
                 continue
+            self._go_on_behind_pushed()
             try:
                 found = await self._read.read()
             except (redis.RedisError, OSError) as error:
@@ -122,6 +128,14 @@ class Follower:
                 self._reads.labels("yes" if news else "no").inc()
                 pause = _PAUSE_FIRST_S if news else min(pause * 2, _PAUSE_LAST_S)
                 await self._rest(pause)
+
+    def _go_on_behind_pushed(self) -> None:
+        """What was pushed is not to be read again."""
+        for key in self._pushed:
+            tail = self._tails.get(key)
+            if tail is not None:
+                self._read.put(key, entry_id.show(tail.position))
+        self._pushed.clear()
 
     async def _rest(self, seconds: float) -> None:
         try:

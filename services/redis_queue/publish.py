@@ -55,7 +55,7 @@ class PublishSession:
                 continue
             results.append(None)
             slot = (request.family, validate.slot_of(request.family, envelope.stream_key))
-            item = Item(envelope.stream_key, envelope.seq, envelope.epoch, raw)
+            item = Item(envelope.stream_key, envelope.seq, envelope.epoch, raw, request.resume)
             submissions.append(Submission(slot, item, envelope))
         return request.batch, results, self._appender.submit(submissions)
 

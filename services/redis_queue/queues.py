@@ -56,20 +56,26 @@ class Queues:
         wake = asyncio.Event()
         await self._follower.open_queue(key, wake.set)
         try:
-            cursor, told_end = ORIGIN, False
+            cursor = self._follower.tail(key).position
+            # What is there is asked of Redis: the ring, kept for another reader, has also what is acknowledged.
+            async for page in self._stored(key, cursor):
+                yield ReadQueueResponse(entries=page)
+            yield ReadQueueResponse(caught_up=True)
             while True:
                 wake.clear()
                 entries, cursor = await self._page(key, cursor)
                 if entries:
                     yield ReadQueueResponse(entries=entries)
-                if cursor < self._follower.tail(key).position:
-                    continue
-                if not told_end:
-                    told_end = True
-                    yield ReadQueueResponse(caught_up=True)
-                await wake.wait()
+                if cursor >= self._follower.tail(key).position:
+                    await wake.wait()
         finally:
             self._follower.close(key, wake.set)
+
+    async def _stored(self, key: str, until: EntryId) -> AsyncIterator[list[QueueEntry]]:
+        after = ORIGIN
+        while found := await self._store.entries(key, after, until, PAGE):
+            yield [QueueEntry.FromString(raw) for _, raw in found]
+            after = found[-1][0]
 
     async def _page(self, key: str, cursor: EntryId) -> tuple[list[QueueEntry], EntryId]:
         tail = self._follower.tail(key)

@@ -94,6 +94,14 @@ class QueueRpc(QueueServiceServicer):
             await self._store.close_stream(request.family, slot, request.stream_key)
         return pb.CloseStreamResponse()
 
+    async def FollowStore(self, request: pb.FollowStoreRequest, context: Any) -> AsyncIterator[Any]:
+        with self._calls.labels("FollowStore").track_inprogress():
+            while True:
+                told = self._store.home
+                yield pb.FollowStoreResponse(store=told)
+                while self._store.home == told:
+                    await self._store.moved()
+
 
 async def _change(feed: SlotFeed, request: pb.ReadSlotsRequest) -> None:
     feed.remove(request.remove)

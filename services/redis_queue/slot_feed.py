@@ -21,6 +21,9 @@ BATCH_EVENTS: Final = 256
 """Events of one slot in a batch at most."""
 MESSAGE_EVENTS: Final = 512
 """Events in one message at most (a batch that is begun may go a little beyond)."""
+GATHER_S: Final = 0.002
+"""After a message the next one gathers events for so long, seconds: what comes after a quiet moment leaves at once, and many events
+cost few messages."""
 SILENT_EVENTS: Final = 500
 """After so many events of other tenants the cursor is told, so that it does not grow too old."""
 
@@ -53,6 +56,7 @@ class SlotFeed:
         self._dirty: dict[int, None] = {}
         self._wake = asyncio.Event()
         self._listeners: dict[int, Callable[[], None]] = {}
+        self._next_at = 0.0
 
     async def add(self, cursors: Sequence[SlotCursor]) -> None:
         """Follows slots from their cursors on. ValueError for a text that is no cursor. Raises RedisError."""
@@ -108,8 +112,12 @@ class SlotFeed:
 
     async def next(self) -> ReadSlotsResponse:
         """The next message, waiting until there is something to tell. Raises RedisError."""
+        loop = asyncio.get_running_loop()
         while True:
             await self._wake.wait()
+            early = self._next_at - loop.time()
+            if early > 0:
+                await asyncio.sleep(early)
             response = ReadSlotsResponse()
             events = 0
             while self._dirty and events < MESSAGE_EVENTS:
@@ -122,6 +130,8 @@ class SlotFeed:
             if not self._dirty:
                 self._wake.clear()
             if response.batches:
+                if events < MESSAGE_EVENTS:
+                    self._next_at = loop.time() + GATHER_S
                 return response
 
     async def _batch(self, slot: int) -> SlotBatch | None:

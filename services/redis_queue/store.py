@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from typing import Any, Final
@@ -11,6 +12,8 @@ import redis.asyncio
 from redis.asyncio.client import Pipeline
 from voice.redis_queue.v1.queue_service_pb2 import StreamFamily
 
+from mesh.redis_line import Answer, RedisLine
+from mesh.redis_primary import name_of_primary
 from services.redis_queue import entry_id, scripts
 from services.redis_queue.entry_id import ORIGIN, EntryId
 from services.redis_queue.settings import RedisQueueSettings
@@ -19,6 +22,11 @@ SLOTS: Final = 256
 """Slots of either family; fixed for good."""
 
 Argument = bytes | str | int
+
+JUMP_MS: Final = 1000
+"""So far entry ids jump ahead under a new primary: clocks of two machines differ by at most half a second (design §5)."""
+SWEEP_SLOTS: Final = 16
+"""Slots swept in one round trip: appends wait for it."""
 
 _TEXTS: Final = {
     sha1(text.encode(), usedforsecurity=False).hexdigest(): text
@@ -42,6 +50,16 @@ def first_key(family: StreamFamily.ValueType, slot: int) -> str:
     return f"{{rq:{_LETTERS[family]}{slot}}}:first"
 
 
+def home_key(family: StreamFamily.ValueType, slot: int) -> str:
+    """Generation and name of the store that the slot's last event was appended to: "<generation> <store>"."""
+    return f"{{rq:{_LETTERS[family]}{slot}}}:home"
+
+
+def probe_key(node: str) -> str:
+    """The health stream of a node."""
+    return f"{{rq:probe:{node}}}"
+
+
 def stream_key(family: StreamFamily.ValueType, slot: int, key: str) -> str:
     """The stream of a call thread or agent; entry ids are `<seq>-0`."""
     return f"{{rq:{_LETTERS[family]}{slot}}}:s:{key}"
@@ -61,6 +79,8 @@ class Item:
     seq: int
     epoch: int
     envelope: bytes
+    resume: bool = False
+    """Its sender has nothing older of the stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,74 +92,93 @@ class Outcome:
     epoch: int
     entry: bytes
     """Entry id in the slot's stream when appended; the envelope that is there when it is a different one."""
+    missing: int = 0
+    """Events before it that are lost."""
 
 
 class Store:
-    """Redis as this service uses it."""
+    """Redis as this service uses it: what changes it goes over one line, in order; the rest over the client's pool."""
 
     def __init__(self, client: redis.asyncio.Redis, settings: RedisQueueSettings) -> None:
         self.client = client
         self.settings = settings
+        self.home = ""
+        """Name of the primary that is written to, in its present life; "" while there is none."""
+        self._line = RedisLine(client, self._connected)
+        self._moved = asyncio.Event()
+        self._timeout = settings.redis_timeout_ms / 1000
 
-    async def load(self) -> None:
-        """Makes the scripts known to Redis; done again whenever one is found missing (a new primary)."""
+    async def start(self) -> None:
+        """Begins to send; Redis need not be there."""
+        self._line.start()
+
+    async def stop(self) -> None:
+        """Ends; what waits raises StoreUnavailable."""
+        await self._line.stop()
+
+    @property
+    def depth(self) -> int:
+        """Commands waiting or under way."""
+        return self._line.depth
+
+    async def moved(self) -> None:
+        """Returns when `home` has changed."""
+        await self._moved.wait()
+
+    async def probe(self, node: str, now_us: int, timeout: float) -> None:
+        """Adds to the health stream of a node. Raises StoreUnavailable after `timeout` seconds."""
+        await self._line.ask("XADD", probe_key(node), "MAXLEN", 16, "*", "t", now_us, timeout=timeout)
+
+    async def _connected(self, ask: Callable[..., Awaitable[Answer]]) -> None:
+        home = name_of_primary(await ask("INFO", "replication"))
         for text in _TEXTS.values():
-            await self.client.script_load(text)
+            await ask("SCRIPT", "LOAD", text)
+        if home != self.home:
+            self.home = home
+            moved, self._moved = self._moved, asyncio.Event()
+            moved.set()
 
     async def append(
         self, groups: Mapping[tuple[StreamFamily.ValueType, int], Sequence[Item]]
-    ) -> dict[tuple[StreamFamily.ValueType, int], tuple[EntryId, list[Outcome]] | redis.RedisError]:
+    ) -> dict[tuple[StreamFamily.ValueType, int], tuple[EntryId, list[Outcome]] | Exception]:
         """Appends events of several slots in one round trip; each slot's in one step.
 
-        Gives for each slot the id of its last entry before and the outcomes in order, or the error that
-        Redis gave for the slot. Raises redis.RedisError when none can be told."""
-        calls = [
-            (_APPEND, *self._append_slot(family, slot, items)) for (family, slot), items in groups.items()
-        ]
-        replies = await self._run(calls)
+        Gives for each slot the id of its last entry before and the outcomes in order, or what went wrong:
+        StoreUnavailable, redis.ResponseError."""
+        calls = [self._append_slot(family, slot, items) for (family, slot), items in groups.items()]
+        replies = await asyncio.gather(*calls, return_exceptions=True)
         return {slot: _outcomes(reply) for slot, reply in zip(groups, replies, strict=True)}
 
     def _append_slot(
         self, family: StreamFamily.ValueType, slot: int, items: Sequence[Item]
-    ) -> tuple[list[str], list[Argument]]:
-        keys = [slot_key(family, slot), first_key(family, slot)]
+    ) -> Awaitable[Any]:
+        keys = [slot_key(family, slot), first_key(family, slot), home_key(family, slot)]
         numbers: dict[str, int] = {}
         idle = self.settings.stream_idle_s * 1000 if family == StreamFamily.STREAM_FAMILY_THREAD else 0
-        arguments: list[Argument] = [
-            self.settings.stream_events,
-            self.settings.slot_events,
-            idle,
-            self.settings.stream_retention_s * 1000,
-        ]
+        limits = (self.settings.stream_events, self.settings.slot_events, idle, self._retention_ms)
+        events: list[Argument] = []
         for item in items:
             number = numbers.get(item.key)
             if number is None:
                 number = numbers[item.key] = len(numbers) + 1
                 keys.append(stream_key(family, slot, item.key))
-            arguments += (number, item.seq, item.epoch, item.envelope)
-        return keys, arguments
+            events += (number, item.seq, item.epoch, item.envelope, int(item.resume))
+        return self._run(_APPEND, keys, lambda: [*limits, self.home, JUMP_MS, *events])
 
-    async def _run(self, calls: Sequence[tuple[str, Sequence[str], Sequence[Argument]]]) -> list[Any]:
-        """Runs scripts in one round trip; a script's error stands in its place."""
-        replies = await self._attempt(calls)
-        missing = [n for n, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
-        if missing:
-            await self.load()
-            for n, reply in zip(missing, await self._attempt([calls[n] for n in missing]), strict=True):
-                replies[n] = reply
-        return replies
+    @property
+    def _retention_ms(self) -> int:
+        return self.settings.stream_retention_s * 1000
 
-    async def _attempt(self, calls: Sequence[tuple[str, Sequence[str], Sequence[Argument]]]) -> list[Any]:
-        pipe = self._pipeline()
-        for sha, keys, arguments in calls:
-            pipe.evalsha(sha, len(keys), *keys, *arguments)
-        return await pipe.execute(raise_on_error=False)
-
-    async def _run_one(self, sha: str, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
-        reply = (await self._run([(sha, keys, arguments)]))[0]
-        if isinstance(reply, redis.RedisError):
-            raise reply
-        return reply
+    async def _run(self, sha: str, keys: Sequence[str], arguments: Callable[[], Sequence[Argument]]) -> Any:
+        """Runs a script; `arguments` are asked for when it is sent. Raises StoreUnavailable, redis.ResponseError."""
+        try:
+            return await self._line.ask_with(
+                lambda _: ["EVALSHA", sha, len(keys), *keys, *arguments()], self._timeout
+            )
+        except redis.exceptions.NoScriptError:  # SCRIPT FLUSH
+            return await self._line.ask_with(
+                lambda _: ["EVAL", _TEXTS[sha], len(keys), *keys, *arguments()], self._timeout
+            )
 
     async def last_entries(self, keys: Sequence[str]) -> list[EntryId]:
         """Id of the newest entry of each Redis stream, ORIGIN for an empty one."""
@@ -163,32 +202,29 @@ class Store:
 
     async def sweep(self, family: StreamFamily.ValueType, slots: Sequence[int], before_ms: int) -> int:
         """Removes what is older from the streams of slots; tells how many entries went."""
-        calls = [(_SWEEP, (slot_key(family, s), first_key(family, s)), (before_ms,)) for s in slots]
         gone = 0
-        for reply in await self._run(calls):
-            if isinstance(reply, redis.RedisError):
-                raise reply
-            gone += reply
+        for at in range(0, len(slots), SWEEP_SLOTS):
+            keys = [
+                (slot_key(family, slot), first_key(family, slot)) for slot in slots[at : at + SWEEP_SLOTS]
+            ]
+            gone += sum(
+                await asyncio.gather(*(self._run(_SWEEP, pair, lambda: [before_ms]) for pair in keys))
+            )
         return gone
 
     async def close_stream(self, family: StreamFamily.ValueType, slot: int, key: str) -> None:
         """From now on the stream has the retention time to live."""
-        await self.client.pexpire(stream_key(family, slot, key), self.settings.stream_retention_s * 1000)
+        await self.client.pexpire(stream_key(family, slot, key), self._retention_ms)
 
     async def enqueue(
         self, queue: str, entries: Sequence[tuple[str, bytes]], now_ms: int
     ) -> tuple[int, EntryId, list[EntryId | None]]:
         """Depth (-1: full, nothing was added), id of the last entry before, and for each entry its id, None for
         a repeat."""
-        arguments: list[Argument] = [
-            now_ms,
-            self.settings.queue_entries,
-            self.settings.queue_memory_s * 1000,
-            self._idle_ms(queue),
-        ]
-        for ident, entry in entries:
-            arguments += (ident, entry)
-        reply = await self._run_one(_ENQUEUE, queue_keys(queue), arguments)
+        settings = self.settings
+        limits = (now_ms, settings.queue_entries, settings.queue_memory_s * 1000, self._idle_ms(queue))
+        added: list[Argument] = [part for entry in entries for part in entry]
+        reply = await self._run(_ENQUEUE, queue_keys(queue), lambda: [*limits, self.home, JUMP_MS, *added])
         if reply[0] < 0:
             return -1, ORIGIN, []
         return reply[0], entry_id.parse(reply[1]), [entry_id.parse(e) if e else None for e in reply[2:]]
@@ -196,7 +232,7 @@ class Store:
     async def acknowledge(self, queue: str, ids: Sequence[str], now_ms: int) -> int:
         """Removes entries; tells how many are left."""
         arguments: list[Argument] = [now_ms, self.settings.queue_memory_s * 1000, self._idle_ms(queue), *ids]
-        depth: int = await self._run_one(_ACKNOWLEDGE, queue_keys(queue), arguments)
+        depth: int = await self._run(_ACKNOWLEDGE, queue_keys(queue), lambda: arguments)
         return depth
 
     def _idle_ms(self, queue: str) -> int:
@@ -212,7 +248,9 @@ def _value(fields: Mapping[bytes, bytes]) -> bytes:
     return fields[b"e"]
 
 
-def _outcomes(reply: Any) -> tuple[EntryId, list[Outcome]] | redis.RedisError:
-    if isinstance(reply, redis.RedisError):
+def _outcomes(reply: Any) -> tuple[EntryId, list[Outcome]] | Exception:
+    if isinstance(reply, Exception):
         return reply
+    if isinstance(reply, BaseException):
+        raise reply
     return entry_id.parse(reply[0]), [Outcome(*found) for found in reply[1:]]

@@ -10,7 +10,7 @@ import pytest
 import redis.asyncio
 
 from mesh.etcd import Etcd
-from tests.integration.servers import EtcdServer, RedisServer
+from tests.integration.servers import EtcdServer, Place, RedisServer
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +51,7 @@ def own_redis() -> Iterator[Callable[..., RedisServer]]:
     """Starts Redis servers of the test's own: `own_redis()`, `own_redis(replica_of=primary)`."""
     servers: list[RedisServer] = []
 
-    def start(replica_of: RedisServer | None = None) -> RedisServer:
+    def start(replica_of: Place | None = None) -> RedisServer:
         server = RedisServer(replica_of)
         servers.append(server)
         server.start()

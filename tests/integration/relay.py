@@ -1,4 +1,4 @@
-"""A TCP relay in front of a server: cuts the connection, or swallows what passes, on demand."""
+"""A TCP relay in front of a server: cuts connections, holds up what passes, delays it, or leads to another server, on demand."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ class Relay:
         self._links: set[asyncio.Task[None]] = set()
         self._open = asyncio.Event()
         self._open.set()
+        self.delay_s = 0.0
+        """What passes in either direction is so much later, seconds."""
 
     @property
     def endpoint(self) -> str:
@@ -31,11 +33,19 @@ class Relay:
         """Ends every connection and refuses new ones until `start()`."""
         if self._server is not None:
             self._server.close()
-            for link in list(self._links):
-                link.cancel()
-            await asyncio.gather(*self._links, return_exceptions=True)
+            while self._links:  # also one that was accepted a moment ago
+                for link in list(self._links):
+                    link.cancel()
+                await asyncio.gather(*self._links, return_exceptions=True)
             await self._server.wait_closed()
             self._server = None
+
+    async def lead_to(self, target: str) -> None:
+        """Another server from now on; connections to the old one end. As a managed address that moves."""
+        await self.cut()
+        self._target = target
+        self.thaw()
+        await self.start()
 
     def freeze(self) -> None:
         """Connections stay, nothing passes (what is sent waits) until `thaw()`."""
@@ -48,17 +58,26 @@ class Relay:
         task = asyncio.current_task()
         assert task is not None
         self._links.add(task)
+        ends = [writer]
         try:
-            await self._link(reader, writer)
+            host, _, port = self._target.rpartition(":")
+            far_reader, far_writer = await asyncio.open_connection(host, int(port))
+            ends.append(far_writer)
+            await self._link(reader, writer, far_reader, far_writer)
         except (OSError, asyncio.CancelledError):
             pass
         finally:
             self._links.discard(task)
-            writer.close()
+            for end in ends:
+                end.close()
 
-    async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        host, _, port = self._target.rpartition(":")
-        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+    async def _link(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        far_reader: asyncio.StreamReader,
+        far_writer: asyncio.StreamWriter,
+    ) -> None:
         copies = [
             asyncio.create_task(self._copy(reader, far_writer)),
             asyncio.create_task(self._copy(far_reader, writer)),
@@ -69,11 +88,12 @@ class Relay:
             for copy in copies:
                 copy.cancel()
             await asyncio.gather(*copies, return_exceptions=True)
-            far_writer.close()
 
     async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 await self._open.wait()
+                if self.delay_s:
+                    await asyncio.sleep(self.delay_s)
                 writer.write(data)
                 await writer.drain()

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 START_S = 20.0
 
@@ -171,12 +172,19 @@ class EtcdCluster:
             member.close()
 
 
+class Place(Protocol):
+    """Where something listens."""
+
+    host: str
+    port: int
+
+
 class RedisServer(Server):
     """A primary without persistence, or a replica of another."""
 
     name = "redis"
 
-    def __init__(self, replica_of: RedisServer | None = None) -> None:
+    def __init__(self, replica_of: Place | None = None) -> None:
         super().__init__()
         self.replica_of = replica_of
 

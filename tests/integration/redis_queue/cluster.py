@@ -50,7 +50,7 @@ class Node:
         self.store = Store(client, self._settings)
         self.follower = Follower(self.store, metrics)
         self.appender = Appender(self.store, self.follower, metrics)
-        await self.store.load()
+        await self.store.start()
         tasks = [asyncio.create_task(self.follower.run()), asyncio.create_task(self.appender.run())]
         server = NodeServer(Pipeline([Translation(metrics)]))
         rpc = QueueRpc(self.store, self.appender, self.follower, metrics)
@@ -64,6 +64,7 @@ class Node:
                 task.cancel()  # more than once: redis-py may take a cancellation for a timeout
             await asyncio.wait(self._tasks, timeout=0.1)
         await self._server.stop(0)
+        await self.store.stop()
         await self._client.aclose()
 
 
@@ -101,6 +102,9 @@ class Cluster:
 
     def node(self, name: str) -> Node:
         return self._nodes[name]
+
+    def all(self) -> list[Node]:
+        return list(self._nodes.values())
 
     def _tell(self) -> None:
         for listener in tuple(self._listeners):

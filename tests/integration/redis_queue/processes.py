@@ -15,6 +15,7 @@ from mesh.etcd import Etcd
 from mesh.rq import Rq
 from mesh.rq.nodes import MeshCluster
 from tests.integration.nodes import NodeProcess
+from tests.integration.redis_group import RedisGroup
 from tests.integration.redis_queue.egress import Egress, egress
 from tests.integration.servers import EtcdServer, RedisServer
 
@@ -34,7 +35,9 @@ async def eventually(what: Callable[[], Awaitable[T]], seconds: float = 15.0) ->
 class Processes:
     """A small region of our own."""
 
-    def __init__(self, etcd: EtcdServer, redis: RedisServer, region: str, router: Egress) -> None:
+    def __init__(
+        self, etcd: EtcdServer, redis: RedisServer | RedisGroup, region: str, router: Egress
+    ) -> None:
         self.etcd, self.redis, self.region, self.router = etcd, redis, region, router
         self.nodes: dict[str, NodeProcess] = {}
         self._channels: list[grpc.aio.Channel] = []
@@ -93,7 +96,9 @@ class Processes:
 
 
 @contextlib.asynccontextmanager
-async def processes(etcd: EtcdServer, redis: RedisServer, region: str) -> AsyncIterator[Processes]:
+async def processes(
+    etcd: EtcdServer, redis: RedisServer | RedisGroup, region: str
+) -> AsyncIterator[Processes]:
     """A region without nodes."""
     async with egress() as router:
         made = Processes(etcd, redis, region, router)

@@ -39,7 +39,7 @@ async def test_entries_come_in_the_order_they_were_appended(redis_client: redis.
         await asyncio.sleep(0.01)
         await log.append("t1", "agent:A1", entry(f"late{n}"))
         assert await waiting == [f"late{n}"]
-    await reader.close()
+    await log.stop()
 
 
 async def test_a_slot_is_added_removed_and_resumed_while_reading(redis_client: redis.asyncio.Redis) -> None:
@@ -62,7 +62,7 @@ async def test_a_slot_is_added_removed_and_resumed_while_reading(redis_client: r
     assert await take(reader, 1) == ["other"]
     reader.add(slot, first)
     assert await take(reader, 1) == ["while away"]
-    await reader.close()
+    await log.stop()
 
 
 async def test_a_full_log_takes_nothing_until_it_is_trimmed(redis_client: redis.asyncio.Redis) -> None:
@@ -75,7 +75,7 @@ async def test_a_full_log_takes_nothing_until_it_is_trimmed(redis_client: redis.
     reader = log.reader()
     reader.add(SLOT, "0")
     assert await take(reader, 7) == [f"e{n}" for n in range(4, 11)]
-    await reader.close()
+    await log.stop()
 
 
 async def test_wrong_entries_are_refused_before_they_are_sent(redis_client: redis.asyncio.Redis) -> None:
@@ -85,3 +85,4 @@ async def test_wrong_entries_are_refused_before_they_are_sent(redis_client: redi
     with pytest.raises(ValueError, match="for t2"):
         log.append("t2", "agent:A1", AgentInput(input_id="x", tenant="t1", subject="agent:A1"))
     assert await redis_client.dbsize() == 0
+    await log.stop()

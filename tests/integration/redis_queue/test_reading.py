@@ -93,6 +93,7 @@ async def test_a_sequence_number_no_longer_kept_is_told(
         assert 64 <= len(seen) < 200  # Redis trims whole nodes of its list, so a few more than asked stay
 
 
+@pytest.mark.feature("RQ-08")
 async def test_a_slot_is_read_from_a_cursor_and_followed(rq: Rq) -> None:
     publisher = rq.publisher(THREAD)
     for seq in range(1, 101):
@@ -205,6 +206,7 @@ async def test_age_removes_but_never_the_newest(rq: Rq, nodes: Cluster) -> None:
     await later.close()
 
 
+@pytest.mark.feature("RQ-09")
 async def test_a_slow_reader_blocks_nobody_and_loses_nothing(rq: Rq, nodes: Cluster) -> None:
     slow = rq.read_slots(THREAD, limit=64)
     fast = rq.read_slots(THREAD)
@@ -293,12 +295,13 @@ async def test_entries_of_a_queue_are_there_once_until_acknowledged(rq: Rq) -> N
     await rq.enqueue(queue, "a", b"again")  # its id is remembered: it was dealt with
     await rq.enqueue(queue, "c", b"payload c")
     assert [e.id for e in await _entries(reader, 1)] == ["c"]
-    await reader.close()
-    heir = rq.read_queue(queue)
+    heir = rq.read_queue(queue)  # also while the other still reads
     assert [e.id for e in await _entries(heir, 2)] == ["b", "c"]
     await heir.close()
+    await reader.close()
 
 
+@pytest.mark.feature("RQ-09")
 async def test_a_full_queue_refuses(redis_server: RedisServer, redis_client: redis.asyncio.Redis) -> None:
     settings = RedisQueueSettings(queue_entries=16)
     async with cluster(redis_server.url, 1, settings) as nodes, client(nodes) as rq:

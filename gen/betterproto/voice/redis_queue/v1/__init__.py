@@ -10,6 +10,8 @@ __all__ = (
     "CloseStreamResponse",
     "EnqueueRequest",
     "EnqueueResponse",
+    "FollowStoreRequest",
+    "FollowStoreResponse",
     "PublishRequest",
     "PublishResponse",
     "PublishResult",
@@ -181,6 +183,33 @@ default_message_pool.register_message("voice.redis_queue.v1", "EnqueueResponse",
 
 
 @dataclass(eq=False, repr=False)
+class FollowStoreRequest(betterproto2.Message):
+    """
+    Asks which store is written to.
+    """
+
+    pass
+
+
+default_message_pool.register_message("voice.redis_queue.v1", "FollowStoreRequest", FollowStoreRequest)
+
+
+@dataclass(eq=False, repr=False)
+class FollowStoreResponse(betterproto2.Message):
+    """
+    The store that is written to now.
+    """
+
+    store: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Names one primary of Redis in one life; empty while the node has none.
+    """
+
+
+default_message_pool.register_message("voice.redis_queue.v1", "FollowStoreResponse", FollowStoreResponse)
+
+
+@dataclass(eq=False, repr=False)
 class PublishRequest(betterproto2.Message):
     """
     A batch to append.
@@ -203,6 +232,12 @@ class PublishRequest(betterproto2.Message):
     )
     """
     At most 512 events, each at most 128 KiB encoded.
+    """
+
+    resume: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+    """
+    The sender has nothing older of these streams. An event is taken over a gap then, but only where the store has changed
+    since the stream's last event, so that what lies between can have been lost with the old store; otherwise SEQUENCE_GAP.
     """
 
 
@@ -587,6 +622,23 @@ class QueueServiceStub:
             "/voice.redis_queue.v1.QueueService/CloseStream",
             CloseStreamRequest.SerializeToString,
             CloseStreamResponse.FromString,
+        )(message)
+
+    def follow_store(self, message: "FollowStoreRequest | None" = None) -> "Iterator[FollowStoreResponse]":
+        """
+        Tells which store this node writes to: once at the beginning, and again at each change. Another one means that what was
+        acknowledged in the last seconds may not be in it (Redis copies to its replica a moment later): who sent it sends it again.
+        Errors: none.
+        May be called by: sip_cluster, agent_state, call_state, orchestration, tenant, front_end.
+        """
+
+        if message is None:
+            message = FollowStoreRequest()
+
+        yield from self._channel.unary_stream(
+            "/voice.redis_queue.v1.QueueService/FollowStore",
+            FollowStoreRequest.SerializeToString,
+            FollowStoreResponse.FromString,
         )(message)
 
 

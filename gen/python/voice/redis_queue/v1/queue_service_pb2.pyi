@@ -53,10 +53,15 @@ class PublishRequest(_message.Message):
     BATCH_FIELD_NUMBER: _builtins.int
     FAMILY_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
+    RESUME_FIELD_NUMBER: _builtins.int
     batch: _builtins.int
     """Number of the batch on this call, given back in the answer."""
     family: Global___StreamFamily.ValueType
     """Family of all events of the batch."""
+    resume: _builtins.bool
+    """The sender has nothing older of these streams. An event is taken over a gap then, but only where the store has changed
+    since the stream's last event, so that what lies between can have been lost with the old store; otherwise SEQUENCE_GAP.
+    """
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_envelope_pb2.EventEnvelope]:
         """At most 512 events, each at most 128 KiB encoded."""
@@ -67,10 +72,11 @@ class PublishRequest(_message.Message):
         batch: _builtins.int = ...,
         family: Global___StreamFamily.ValueType = ...,
         events: _abc.Iterable[_envelope_pb2.EventEnvelope] | None = ...,
+        resume: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "events", b"events", "family", b"family"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "events", b"events", "family", b"family", "resume", b"resume"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -560,3 +566,42 @@ class CloseStreamResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CloseStreamResponse: _TypeAlias = CloseStreamResponse  # noqa: Y015
+
+@_typing.final
+class FollowStoreRequest(_message.Message):
+    """Asks which store is written to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowStoreRequest: _TypeAlias = FollowStoreRequest  # noqa: Y015
+
+@_typing.final
+class FollowStoreResponse(_message.Message):
+    """The store that is written to now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORE_FIELD_NUMBER: _builtins.int
+    store: _builtins.str
+    """Names one primary of Redis in one life; empty while the node has none."""
+    def __init__(
+        self,
+        *,
+        store: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["store", b"store"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowStoreResponse: _TypeAlias = FollowStoreResponse  # noqa: Y015

@@ -70,6 +70,11 @@ class QueueServiceStub:
                 request_serializer=voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.CloseStreamRequest.SerializeToString,
                 response_deserializer=voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.CloseStreamResponse.FromString,
                 _registered_method=True)
+        self.FollowStore = channel.unary_stream(
+                '/voice.redis_queue.v1.QueueService/FollowStore',
+                request_serializer=voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.FollowStoreRequest.SerializeToString,
+                response_deserializer=voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.FollowStoreResponse.FromString,
+                _registered_method=True)
 
 
 class QueueServiceServicer:
@@ -142,6 +147,16 @@ class QueueServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FollowStore(self, request, context):
+        """Tells which store this node writes to: once at the beginning, and again at each change. Another one means that what was
+        acknowledged in the last seconds may not be in it (Redis copies to its replica a moment later): who sent it sends it again.
+        Errors: none.
+        May be called by: sip_cluster, agent_state, call_state, orchestration, tenant, front_end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueueServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -179,6 +194,11 @@ def add_QueueServiceServicer_to_server(servicer, server):
                     servicer.CloseStream,
                     request_deserializer=voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.CloseStreamRequest.FromString,
                     response_serializer=voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.CloseStreamResponse.SerializeToString,
+            ),
+            'FollowStore': grpc.unary_stream_rpc_method_handler(
+                    servicer.FollowStore,
+                    request_deserializer=voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.FollowStoreRequest.FromString,
+                    response_serializer=voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.FollowStoreResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -371,6 +391,33 @@ class QueueService:
             '/voice.redis_queue.v1.QueueService/CloseStream',
             voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.CloseStreamRequest.SerializeToString,
             voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.CloseStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FollowStore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/voice.redis_queue.v1.QueueService/FollowStore',
+            voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.FollowStoreRequest.SerializeToString,
+            voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.FollowStoreResponse.FromString,
             options,
             channel_credentials,
             insecure,

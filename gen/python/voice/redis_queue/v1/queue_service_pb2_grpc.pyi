@@ -71,6 +71,12 @@ class QueueServiceStub:
     Errors: INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE.
     May be called by: sip_cluster, call_state.
     """
+    FollowStore: _grpc.UnaryStreamMultiCallable[_queue_service_pb2.FollowStoreRequest, _queue_service_pb2.FollowStoreResponse]
+    """Tells which store this node writes to: once at the beginning, and again at each change. Another one means that what was
+    acknowledged in the last seconds may not be in it (Redis copies to its replica a moment later): who sent it sends it again.
+    Errors: none.
+    May be called by: sip_cluster, agent_state, call_state, orchestration, tenant, front_end.
+    """
 
 @_typing.type_check_only
 class QueueServiceAsyncStub(QueueServiceStub):
@@ -114,6 +120,12 @@ class QueueServiceAsyncStub(QueueServiceStub):
     """Ends a stream: it is kept for the retention time, then removed.
     Errors: INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE.
     May be called by: sip_cluster, call_state.
+    """
+    FollowStore: _aio.UnaryStreamMultiCallable[_queue_service_pb2.FollowStoreRequest, _queue_service_pb2.FollowStoreResponse]  # type: ignore[assignment]
+    """Tells which store this node writes to: once at the beginning, and again at each change. Another one means that what was
+    acknowledged in the last seconds may not be in it (Redis copies to its replica a moment later): who sent it sends it again.
+    Errors: none.
+    May be called by: sip_cluster, agent_state, call_state, orchestration, tenant, front_end.
     """
 
 class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -197,6 +209,18 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
         """Ends a stream: it is kept for the retention time, then removed.
         Errors: INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE.
         May be called by: sip_cluster, call_state.
+        """
+
+    @_abc_1.abstractmethod
+    def FollowStore(
+        self,
+        request: _queue_service_pb2.FollowStoreRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_queue_service_pb2.FollowStoreResponse], _abc.AsyncIterator[_queue_service_pb2.FollowStoreResponse]]:
+        """Tells which store this node writes to: once at the beginning, and again at each change. Another one means that what was
+        acknowledged in the last seconds may not be in it (Redis copies to its replica a moment later): who sent it sends it again.
+        Errors: none.
+        May be called by: sip_cluster, agent_state, call_state, orchestration, tenant, front_end.
         """
 
 def add_QueueServiceServicer_to_server(servicer: QueueServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
