@@ -35,6 +35,15 @@ LONGEST_CALL = 600 * SECOND
 PUBLISH_WAIT = SECOND
 """services.sip_cluster.rpc.PUBLISH_WAIT_S."""
 ENDED_FOR = 120 * SECOND
+WRITE_BEHIND = SECOND // 4
+"""services.sip_cluster.node.WRITE_BEHIND_S."""
+PROBE = SECOND // 2
+"""mesh.store.PROBE_S: how soon it is noticed that Redis answers again."""
+FINISH = 300 * SECOND // 1000
+LOOK = SECOND // 200
+"""services.sip_cluster.handing_over: FINISH_S, LOOK_S."""
+_PENDING = frozenset({do.Alert, do.Accept, do.SendAck, do.AcceptOffer, do.Reject})
+"""What a record keeps of the outbox (`services/sip_cluster/pending.py`)."""
 _EVENTS = frozenset({do.Publish, do.PublishRequest, do.PublishForeign})
 Outcome = Told | Refusal
 Reply = Callable[[str, "Outcome | None"], None]
@@ -45,8 +54,21 @@ class Entry:
     """A live thread on a node."""
 
     __slots__ = (
-        "armed", "call_id", "closed", "conn_id", "epoch", "loops", "outbox", "saving", "thread", "told", "waiters"
-    )  # fmt: skip
+        "armed",
+        "call_id",
+        "closed",
+        "conn_id",
+        "dirty",
+        "epoch",
+        "frozen",
+        "loops",
+        "outbox",
+        "saving",
+        "thread",
+        "told",
+        "unprotected",
+        "waiters",
+    )
 
     def __init__(self, thread: CallThread, call_id: str) -> None:
         self.thread = thread
@@ -56,6 +78,11 @@ class Entry:
         self.outbox: deque[Any] = deque()
         self.saving = False
         self.closed = False
+        self.frozen = False
+        """About to be handed over: nothing more happens to it here."""
+        self.dirty = False
+        """Changed since the last snapshot."""
+        self.unprotected = False
         self.armed = 0
         self.epoch = 0
         self.waiters: dict[str, list[Reply]] = {}
@@ -76,6 +103,8 @@ class SipNode:
         self.line.keeps = platform.schedule.moves(process.service)
         self.publisher = Publisher(process, platform.streams, THREAD)
         self.publishing = Publishing(self.publisher, region="r1", node=process.incarnation, node_id=1)  # type: ignore[arg-type]
+        self.unprotected = 0
+        """Times that calls went on because Redis did not answer in time."""
         self.threads: dict[str, Entry] = {}
         self.by_call: dict[str, Entry] = {}
         self.by_conn: dict[int, Entry] = {}
@@ -83,7 +112,9 @@ class SipNode:
         self._finished: dict[str, Entry] = {}
         """Threads that ended here: their SIP transactions are known for a while."""
         self.dialogs = Dialogs(self)
-        self.slots = Slots(process, platform.etcd, platform.keys("sip_cluster"), self._acquire, self._release)
+        self.slots = Slots(
+            process, platform.etcd, platform.keys("sip_cluster"), self._acquire, self._release, self._renew
+        )
         self._serving: dict[Slot, int] = {}
         self._held: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         platform.wire.nodes[process.incarnation] = self
@@ -143,64 +174,48 @@ class SipNode:
 
     def feed(self, entry: Entry, fact: inputs.Input) -> bool:
         """One input; False for a fact that cannot happen."""
-        if entry.closed:
+        if entry.closed or entry.frozen:
             return False
         try:
             effects = handle(entry.thread, fact, self.world.now)
         except IllegalFact:
             return False
-        self.take(entry, effects)
+        entry.dirty = entry.thread.saved
+        self._put(entry, effects)
+        if not entry.saving:
+            self._work(entry)
+        if entry.dirty and not entry.closed:
+            self.process.after(WRITE_BEHIND, self._write_change, entry)
+        self._arm(entry)
         return True
 
-    def take(self, entry: Entry, effects: list[do.Effect]) -> None:
-        """What a step wants done."""
+    def adopt(self, entry: Entry, effects: list[do.Effect]) -> None:
+        """A thread that another node has begun: it goes on here, first with these effects."""
+        entry.outbox.extend(effects)
+        self._work(entry)
+        self._arm(entry)
+
+    def _put(self, entry: Entry, effects: list[do.Effect]) -> None:
         for effect in effects:
             if type(effect) in _EVENTS:
                 envelope = self.publishing.envelope(entry, effect, entry.epoch, self.world.now)  # type: ignore[arg-type]
                 entry.outbox.append(envelope)
             else:
                 entry.outbox.append(effect)
-        if not entry.saving:
-            self._work(entry)
-        self._arm(entry)
 
     def _work(self, entry: Entry) -> None:
-        """Carries the outbox out up to the next snapshot; past the lease's deadline a fenced write comes first."""
+        """Carries the outbox out up to the next snapshot."""
         outbox = entry.outbox
-        proven = "deadline" in self.world.mutations
         while outbox and not entry.closed:
-            if not (proven or self.process.lease_good() or type(outbox[0]) is do.Save):
-                entry.saving = True
-                self.prove(entry.thread.slot, entry.epoch, lambda good: self._may_go_on(entry, good))
-                return
             item = outbox.popleft()
             if type(item) is EventEnvelope:
                 self._publish(entry, item)
             elif type(item) is do.Save:
                 entry.saving = True
-                self._save(entry)
+                self._save(entry, lambda: self._saved(entry))
                 return
             else:
                 self._act(entry, item)
-
-    def _may_go_on(self, entry: Entry, good: bool) -> None:
-        if entry.closed:
-            return
-        if not good:
-            self.process.after(SECOND // 10, self._may_go_on_again, entry)
-            return
-        while entry.outbox and type(entry.outbox[0]) is not do.Save and not entry.closed:
-            item = entry.outbox.popleft()
-            if type(item) is EventEnvelope:
-                self._publish(entry, item)
-            else:
-                self._act(entry, item)
-        entry.saving = False
-        self._work(entry)
-
-    def _may_go_on_again(self, entry: Entry) -> None:
-        entry.saving = False
-        self._work(entry)
 
     def _publish(self, entry: Entry, envelope: EventEnvelope) -> None:
         request = envelope.requester.request_id if envelope.HasField("requester") else ""
@@ -286,37 +301,85 @@ class SipNode:
             return b""
         waiting = [item for item in entry.outbox if type(item) is EventEnvelope]
         events = self.publisher.unacknowledged(entry.thread.id) + waiting
-        return self.line.pack((entry.thread, entry.call_id, [event.SerializeToString() for event in events]))
+        pending = [item for item in entry.outbox if type(item) in _PENDING]
+        raw = [event.SerializeToString() for event in events]
+        return self.line.pack((entry.thread, entry.call_id, raw, pending))
 
-    def _save(self, entry: Entry) -> None:
+    def _save(self, entry: Entry, done: Callable[[], None]) -> None:
         epoch = self._serving.get(entry.thread.slot)
         if epoch is None:
             self._close(entry)
             return
+        entry.dirty = False
         put = ("calls", entry.thread.id, self.snapshot(entry))
-        self.line.write(entry.thread.slot, epoch, (put,), lambda answer: self._saved(entry, answer))
+        self.line.write(
+            entry.thread.slot, epoch, (put,), lambda answer: self._written(entry, put, answer, done)
+        )
 
-    def _saved(self, entry: Entry, answer: Answer) -> None:
+    def _written(self, entry: Entry, put: Any, answer: Answer, done: Callable[[], None]) -> None:
+        """Unprotected when Redis does not answer in time and the lease is good; with neither nothing goes on."""
         if answer is Answer.STALE:
             self._drop_slot(entry.thread.slot)
+        elif entry.closed:
             return
+        elif (
+            answer is Answer.AWAY and not self.process.lease_good() and "deadline" not in self.world.mutations
+        ):
+            self.process.after(SECOND // 10, self._write_again, entry, put, done)
+        else:
+            entry.unprotected = answer is Answer.AWAY
+            if entry.unprotected:
+                self.unprotected += 1
+                self.process.after(PROBE, self._protect, entry)
+            done()
+
+    def _write_again(self, entry: Entry, put: Any, done: Callable[[], None]) -> None:
+        epoch = self._serving.get(entry.thread.slot)
+        if epoch is not None and not entry.closed:
+            self.line.write(
+                entry.thread.slot, epoch, (put,), lambda answer: self._written(entry, put, answer, done)
+            )
+
+    def _protect(self, entry: Entry) -> None:
+        """Redis is there again: what went on without it is written (`FencedStore.on_primary_change`)."""
+        if entry.unprotected and not (entry.closed or entry.saving):
+            self._save(entry, lambda: None)
+
+    def _saved(self, entry: Entry) -> None:
         entry.saving = False
         self._work(entry)
+
+    def _write_change(self, entry: Entry) -> None:
+        """A change that nothing had to wait for."""
+        if entry.dirty and not (entry.closed or entry.frozen):
+            if entry.saving:
+                self.process.after(WRITE_BEHIND, self._write_change, entry)
+            else:
+                self._save(entry, lambda: None)
 
     def _forget(self, entry: Entry, saved: bool) -> None:
         thread = entry.thread
         self._finished[thread.id] = entry
         if thread.requests:
             self.ended[entry.conn_id] = thread.requests
-        epoch = self._serving.get(thread.slot)
-        if epoch is not None:
-            puts: list[tuple[str, str, Any]] = [("calls", thread.id, None)] if saved else []
-            if thread.requests:
-                kept = self.line.pack((thread, entry.call_id, []))
-                puts.append(("ended", str(entry.conn_id), (self.world.now + ENDED_FOR, kept)))
-            if puts:
-                self.line.write(thread.slot, epoch, tuple(puts), lambda answer: None)
+        if saved:
+            self._delete(entry)
         self._close(entry)
+
+    def _delete(self, entry: Entry) -> None:
+        """The snapshot goes when the last event is stored."""
+        thread = entry.thread
+        epoch = self._serving.get(thread.slot)
+        if epoch is None:
+            return
+        if self.publisher.unacknowledged(thread.id):
+            self.process.after(SECOND // 20, self._delete, entry)
+            return
+        puts: list[tuple[str, str, Any]] = [("calls", thread.id, None)]
+        if thread.requests:
+            kept = self.line.pack((thread, entry.call_id, [], []))
+            puts.append(("ended", str(entry.conn_id), (self.world.now + ENDED_FOR, kept)))
+        self.line.write(thread.slot, epoch, tuple(puts), lambda answer: None)
 
     def _close(self, entry: Entry) -> None:
         if entry.closed:
@@ -335,16 +398,22 @@ class SipNode:
 
     def execute(self, asked: inputs.RequestInput, reply: Reply) -> None:
         """SipNodeService.Execute, as `services/sip_cluster/rpc.py` carries it out."""
+        slot = self.platform.known_calls[asked.request.conn_id][1]
+        epoch = self._serving.get(slot)
+        if epoch is None:
+            reply("REASON_NOT_OWNER", None)
+            return
+        self.line.gate(
+            slot, epoch, lambda good: self._execute(asked, reply) if good else reply("REASON_NOT_OWNER", None)
+        )
+
+    def _execute(self, asked: inputs.RequestInput, reply: Reply) -> None:
         conn_id, request = asked.request.conn_id, asked.request.id
         entry = self.by_conn.get(conn_id)
         if entry is None:
-            ended = self.ended.get(conn_id)
-            if ended is not None:
-                known = ended.get(request)
-                if known is not None and known.outcome is not None:
-                    reply("", known.outcome)
-                else:
-                    reply("REASON_UNKNOWN_CALL", None)
+            known = self.ended.get(conn_id, {}).get(request)
+            if known is not None and known.outcome is not None:
+                reply("", known.outcome)
             elif self.platform.known_calls[conn_id][1] in self._serving:
                 reply("REASON_UNKNOWN_CALL", None)
             else:
@@ -392,40 +461,64 @@ class SipNode:
 
         self.line.take_over(slot, epoch, taken)
 
+    def _renew(self, slot: Slot, old: int, new: int, done: Callable[[bool | None], None]) -> None:
+        """The claim ended with our lease, nobody else took it, and it is ours again (FencedStore.renew_fence)."""
+        if slot in self._serving:
+            self._serving[slot] = new
+            for entry in self.threads.values():
+                if entry.thread.slot == slot:
+                    entry.epoch = new
+        self.line.renew(slot, old, new, done)
+
     def _revive(self, slot: Slot, epoch: int, raw: bytes) -> None:
-        thread, call_id, unacknowledged = revival.thread_of(raw)
+        thread, call_id, unacknowledged, pending = revival.thread_of(raw)
         if thread.id in self.threads:
             return
-        stream = self.platform.streams.by_key.get(thread.id)
-        tail = [entry.envelope for entry in stream.entries[thread.seq :]] if stream is not None else []
         entry = self._enter(thread, call_id, epoch)
-        self.world.trace(self.process.name, f"revives {thread.id} at seq {thread.seq}, tail {len(tail)}")
+        self.world.trace(self.process.name, f"takes {thread.id} over at seq {thread.seq}")
         self.platform.revived += 1
+        waiting = {envelope.seq for envelope in self.publisher.unacknowledged(thread.id)}
         for envelope in unacknowledged:
-            envelope.epoch = epoch
-            self.publisher.append(envelope)
-        revival.revive(self, entry, tail, unacknowledged)
+            if envelope.seq not in waiting:
+                envelope.epoch = epoch
+                self.publisher.append(envelope)
+        revival.revive(self, entry, pending)
 
     def _release(self, slot: Slot, epoch: int, lost: bool, done: Callable[[], None]) -> None:
+        number = int(slot)
         if lost:
-            self._drop_slot(int(slot))
+            self._drop_slot(number)
             self._serving.pop(slot, None)
             done()
             return
         entries = [entry for entry in self.threads.values() if entry.thread.slot == slot]
-        puts = tuple(("calls", entry.thread.id, self.snapshot(entry)) for entry in entries)
-        self._drop_slot(int(slot))
+        for entry in entries:
+            entry.frozen = True
+        self._let_go(number, epoch, entries, self.world.now + FINISH, done)
+
+    def _let_go(
+        self, slot: int, epoch: int, entries: list[Entry], latest: int, done: Callable[[], None]
+    ) -> None:
+        """`handing_over.py`: what is under way is finished, what has changed is written, and the calls are let go."""
+        if self.world.now < latest and any(entry.saving or entry.outbox for entry in entries):
+            self.process.after(LOOK, self._let_go, slot, epoch, entries, latest, done)
+            return
+        live = [entry for entry in entries if not entry.closed]
+        puts = tuple(("calls", entry.thread.id, self.snapshot(entry)) for entry in live)
+
+        def settled(answer: Answer) -> None:
+            self._settle(slot, entries, self.world.now + FINISH, done)
+
+        self.line.write(slot, epoch, puts, settled)
+
+    def _settle(self, slot: int, entries: list[Entry], latest: int, done: Callable[[], None]) -> None:
+        owes = any(self.publisher.unacknowledged(entry.thread.id) for entry in entries)
+        if owes and self.world.now < latest:
+            self.process.after(LOOK, self._settle, slot, entries, latest, done)
+            return
+        self._drop_slot(slot)
         self._serving.pop(slot, None)
-        self._hand_over(int(slot), epoch, puts, done)
-
-    def _hand_over(self, slot: int, epoch: int, puts: tuple[Any, ...], done: Callable[[], None]) -> None:
-        def written(answer: Answer) -> None:
-            if answer is Answer.AWAY:
-                self.process.after(SECOND // 10, self._hand_over, slot, epoch, puts, done)
-            else:
-                done()
-
-        self.line.write(slot, epoch, puts, written, budget=2 * SECOND)
+        done()
 
     def _drop_slot(self, slot: int) -> None:
         """The slot is somebody else's: its threads are let go without effect."""

@@ -46,6 +46,10 @@ class Dialogs:
             case do.SendBye():
                 self._wire.ending.add(Key(entry.thread.id, entry.thread.slot, leg))
                 self._repeat(entry, leg, "BYE", GIVE_UP)
+            case do.AnswerBye():
+                self._say(entry, leg, "BYE-200")
+            case do.Trying():
+                self._say(entry, leg, "100")
             case do.Alert():
                 self._say(entry, leg, "180")
             case do.Accept():
@@ -129,7 +133,9 @@ class Dialogs:
         leg = entry.thread.legs.get(1)
         if leg is None:
             return
-        if leg.state is LegState.ALERTED:
+        if leg.state is LegState.INVITED:
+            self._say(entry, 1, "100")
+        elif leg.state is LegState.ALERTED:
             self._say(entry, 1, "180")
         elif leg.state in _ANSWERABLE:
             self._say(entry, 1, "200")
@@ -150,10 +156,14 @@ class Dialogs:
             self._from_phone(entry, leg, what)
 
     def _bye(self, entry: Entry, key: Key, leg: Leg | None) -> None:
-        self._say(entry, key.leg, "BYE-200")
-        if leg is not None:
+        """Answered when its effect is: once that is stored. One for a leg that has ended is a repeat."""
+        if leg is not None and leg.state is not LegState.RELEASING:
             entry.loops.discard((key.leg, "200"))
             self._node.feed(entry, inputs.ByeReceived(key.leg))
+        elif not entry.saving:
+            self._say(entry, key.leg, "BYE-200")
+            if leg is not None:
+                self._node.feed(entry, inputs.ByeReceived(key.leg))
 
     def _from_caller(self, entry: Entry, leg: Leg, what: str) -> None:
         if what == "ACK":

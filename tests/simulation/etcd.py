@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 PACE = 20 * MS
 """Between two looks at what is to be done."""
 RETRY = 200 * MS
-SETTLE = 500 * MS
-"""How long a node that joined leaves free slots alone."""
+SETTLE = 300 * MS
+RESETTLE = SECOND
+"""How long a node that joined, or has lost its lease, leaves free slots alone."""
 Acquire = Callable[[Slot, int, Callable[[bool], None]], None]
 Release = Callable[[Slot, int, bool, Callable[[], None]], None]
+Renew = Callable[[Slot, int, int, Callable[[bool | None], None]], None]
 
 
 @lru_cache(maxsize=4096)
@@ -131,11 +133,13 @@ class Etcd:
 
     # -- leases -----------------------------------------------------------------------------------------------
 
-    def join(self, process: Process) -> None:
-        """A lease and a record under it."""
+    def join(self, process: Process, *, counts: bool = True) -> None:
+        """A lease and a record under it. Unless it `counts`, the process may not act on it yet."""
         lease = self._next_lease
         self._next_lease += 1
-        process.lease, process.deadline_us = lease, 0
+        process.lease = lease
+        if counts:
+            process.deadline_us = 0
         self.leases[lease] = (process.service, process.incarnation)
         self.revision += 1
         peer = Peer(process.incarnation, lease)
@@ -257,14 +261,24 @@ class Slots:
     """The slots that one process has: what `mesh.slots.Slots` does, with the decisions of `mesh.handover`."""
 
     def __init__(
-        self, process: Process, etcd: Etcd, keys: tuple[Slot, ...], acquire: Acquire, release: Release
+        self,
+        process: Process,
+        etcd: Etcd,
+        keys: tuple[Slot, ...],
+        acquire: Acquire,
+        release: Release,
+        renew: Renew | None = None,
     ) -> None:
-        """`acquire(slot, epoch, done)` calls `done(whether it succeeded)`; `release(slot, epoch, lost, done)`."""
+        """`acquire(slot, epoch, done)` calls `done(whether it succeeded)`; `release(slot, epoch, lost, done)`;
+        `renew(slot, old epoch, new epoch, done)` calls `done(whether nobody had it in between)`, None for no answer."""
         self._process = process
         self._world = process.world
         self._etcd = etcd
         self._keys = keys
-        self._acquire, self._release = acquire, release
+        self._acquire, self._release, self._renew = acquire, release, renew
+        self._orphans: dict[Slot, int] = {}
+        """Slots whose claim ended with our lease and that nobody else has: served on behind fenced writes."""
+        self._settle = SETTLE
         self.owned: dict[Slot, int] = {}
         """Slot -> epoch of what is served."""
         self._acquired: dict[Slot, int] = {}
@@ -278,7 +292,7 @@ class Slots:
     def start(self, *, settled_already: bool) -> None:
         """Begins to take part."""
         if settled_already:
-            self._joined -= SETTLE
+            self._joined -= self._settle
         self._changed()
 
     def may_act(self, slot: Slot) -> bool:
@@ -286,20 +300,72 @@ class Slots:
         return slot in self.owned and self._process.lease_good()
 
     def lease_lost(self) -> None:
-        """Everything held under the lease is let go; then there is a new one."""
+        """What nobody else has is kept when it can be renewed, all else is let go; then there is a new lease."""
         view = self._watcher.view
         me = self._process.incarnation
         for slot in [slot for slot, claim in view.claims.items() if claim.node == me]:
             del view.claims[slot]
+        if self._renew is not None:
+            self._orphans = {slot: epoch for slot, epoch in self.owned.items() if slot not in view.claims}
+        self._settle = RESETTLE
         self._follow()
         self._rejoin()
 
     def _rejoin(self) -> None:
-        if self._busy or self._acquired:
+        if self._busy or any(slot not in self._orphans for slot in self._acquired):
             self._process.after(PACE, self._rejoin)
             return
         self._joined = self._world.now
-        self._etcd.join(self._process)
+        self._etcd.join(self._process, counts=not self._orphans)
+        for slot in list(self._orphans):
+            self._regain(slot)
+
+    def _regain(self, slot: Slot) -> None:
+        """Claims an orphan again under the new lease."""
+        if slot not in self._orphans:
+            return
+        service, me, lease = self._process.service, self._process.incarnation, self._process.lease
+        self._transaction(
+            lambda: self._etcd.take(service, (slot,), me, lease), lambda _: self._regained(slot)
+        )
+
+    def _regained(self, slot: Slot) -> None:
+        self._learn((slot,))
+        if slot not in self._orphans:
+            return
+        claim = self._watcher.view.claims.get(slot)
+        if claim is None:
+            self._regain(slot)
+        elif claim.node == self._process.incarnation and claim.lease == self._process.lease:
+            self._carry_on(slot, claim.epoch)
+        else:
+            self._follow()
+            self._counts()
+
+    def _carry_on(self, slot: Slot, epoch: int) -> None:
+        """Renews an orphan that is claimed again."""
+        assert self._renew is not None
+        self._renew(slot, self._orphans[slot], epoch, lambda newest: self._renewed(slot, epoch, newest))
+
+    def _renewed(self, slot: Slot, epoch: int, newest: bool | None) -> None:
+        if slot not in self._orphans:
+            return  # lost meanwhile
+        if newest is None:
+            self._process.after(RETRY, self._carry_on, slot, epoch)
+            return
+        del self._orphans[slot]
+        if newest:
+            self._acquired[slot] = self.owned[slot] = epoch
+        else:
+            del self.owned[slot]
+            self._let_go(slot)
+        self._counts()
+        self._changed()
+
+    def _counts(self) -> None:
+        """The new lease counts when no orphan is left."""
+        if not self._orphans and self._process.lease in self._etcd.leases and self._process.deadline_us == 1:
+            self._process.deadline_us = 0
 
     def _changed(self) -> None:
         self._follow()
@@ -314,11 +380,18 @@ class Slots:
         """Acquires and releases as the view says."""
         me, lease = self._process.incarnation, self._process.lease
         claims = self._watcher.view.claims
-        for slot in [s for s in self._acquired if not self._mine(s, me, lease)]:
+        for slot in [slot for slot in self._orphans if slot in claims and claims[slot].node != me]:
+            del self._orphans[slot]
+        for slot in [s for s in self._acquired if s not in self._orphans and not self._mine(s, me, lease)]:
             self.owned.pop(slot, None)
             self._let_go(slot)
         for slot, claim in list(claims.items()):
-            if claim.node == me and claim.lease == lease and slot not in self._busy:
+            if (
+                claim.node == me
+                and claim.lease == lease
+                and slot not in self._busy
+                and slot not in self._orphans
+            ):
                 have = self._acquired.get(slot)
                 if have is None:
                     self._take_up(slot, claim.epoch)
@@ -361,9 +434,9 @@ class Slots:
     def _act(self) -> None:
         self._looking = False
         view, me = self._watcher.view, self._process.incarnation
-        ready = self._world.now - self._joined >= SETTLE
+        ready = self._world.now - self._joined >= self._settle
         if not ready:
-            self._process.after(self._joined + SETTLE - self._world.now, self._look)
+            self._process.after(self._joined + self._settle - self._world.now, self._look)
         for effect in decide(view, me, self._keys, list(self.owned), settled=ready):
             if isinstance(effect, Take):
                 self._take(effect)

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 from mesh.allocation import Slot
 from services.agent_state.effects import Grant
 from services.agent_state.machine import Phase as AgentPhase
-from services.orchestration.session import Phase as SessionPhase
-from services.orchestration.session import Session
 from services.sip_cluster.calls import Refusal, Told
 from services.sip_cluster.tlib import EventType
 from tests.simulation.events import THREAD
@@ -49,6 +47,16 @@ class Watch:
         known = self._acting.get((service, slot), 0)
         self._acting[service, slot] = max(known, epoch)
         self._platform.world.trace(service, f"slot {slot} is owned under {epoch}")
+        if service == "sip_cluster":
+            self._unprotected(slot)
+
+    def _unprotected(self, slot: Slot) -> None:
+        """A call that went on because Redis did not answer in time, and whose node was lost before Redis did: it is
+        counted, not kept (design §6)."""
+        for node in self._platform.wire.nodes.values():
+            for entry in node.threads.values():
+                if entry.thread.slot == slot and entry.unprotected and not entry.closed:
+                    self._platform.world.excused = f"{entry.thread.id} was unprotected when its node was lost"
 
     def acted(self, service: str, slot: Slot, epoch: int, what: object) -> None:
         """An effect left for a slot."""
@@ -88,13 +96,14 @@ class Watch:
         if known is not None and known[0] == token:
             self._granted[agent_id] = (*known[:3], 1)
 
-    def session(self, session: Session) -> None:
-        """A session was stored."""
-        name = session.call.session_id
-        if session.phase is SessionPhase.OVER:
-            self._over.add(name)
-        elif name in self._over:
-            self._platform.world.violated(TRIGGER, f"session {name} lives again")
+    def put(self, name: str, key: str, there: bool) -> None:
+        """A field was stored or removed."""
+        if name != "sessions":
+            return
+        if not there:
+            self._over.add(key)
+        elif key in self._over:
+            self._platform.world.violated(TRIGGER, f"session {key} lives again")
 
     # -- when it is over --------------------------------------------------------------------------------------
 

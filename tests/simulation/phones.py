@@ -252,8 +252,8 @@ class Caller:
 
     def receive(self, key: Key, what: str) -> None:
         """A message from the platform."""
-        if what == "180":
-            if self.state is CallerState.CALLING and self.key is None:
+        if what in ("100", "180"):
+            if self.state is CallerState.CALLING and self.key != key:
                 self._learn(key)
         elif what == "200":
             self._answered(key)

@@ -83,6 +83,7 @@ class Platform:
         self.config = Config(self.ROUTE_POINT)
         self.etcd = Etcd(self.world)
         self.store = Store(self.world)
+        self.store.on_put = self.watch.put
         self.streams = Streams(self.world, self._stream_slot)
         self.queues = Queues(self.world)
         self.log = AgentLog(self.world, self.agent_slot)

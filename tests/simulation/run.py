@@ -26,6 +26,7 @@ class Result:
     lines: list[str]
     happened: int
     revived: int
+    excused: str
 
 
 class Run:
@@ -46,11 +47,11 @@ class Run:
         for planned in self.schedule.faults:
             self.world.after(planned.at_us, self._strike, planned)
         self.world.run(START_US + LASTS)
-        if not self.world.violations:
-            self.platform.watch.finish()
         world = self.world
+        if not (world.violations or world.excused):
+            self.platform.watch.finish()
         return Result(
-            self.schedule.seed, world.violations, world.lines, world.happened, self.platform.revived
+            self.schedule.seed, world.violations, world.lines, world.happened, self.platform.revived, world.excused
         )
 
     # -- people -----------------------------------------------------------------------------------------------

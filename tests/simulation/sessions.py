@@ -270,7 +270,6 @@ class OrchestrationNode:
             for session, effect in effects:
                 self._perform(held, session.call, session, effect)
         for session in changed.values():
-            self.platform.watch.session(session)
             if session.phase is Phase.OVER:
                 held.machines.pop(session.call.session_id, None)
         held.busy = False

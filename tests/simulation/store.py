@@ -55,6 +55,8 @@ class Store:
         """Until when Redis answers nobody; what came meanwhile is carried out then."""
         self.refused = 0
         """Writes that a fence refused."""
+        self.on_put: Callable[[str, str, bool], None] = lambda name, key, there: None
+        """Called for each field that is written or removed."""
 
     def data(self, service: str, slot: Slot) -> SlotData:
         """The data of a slot."""
@@ -86,6 +88,7 @@ class Store:
         data.lines[writer] = line
         for name, key, value in puts:
             entries = data.hashes.setdefault(name, {})
+            self.on_put(name, key, value is not None)
             if value is None:
                 entries.pop(key, None)
             else:
@@ -129,6 +132,22 @@ class Line:
     def prove(self, slot: Slot, epoch: int, done: Callable[[Answer], None]) -> None:
         """Whether the slot is still ours."""
         self.write(slot, epoch, (), done)
+
+    def renew(self, slot: Slot, old: int, new: int, done: Callable[[bool | None], None]) -> None:
+        """Raises the fence from `old` to `new`; False when somebody else had the slot in between, None for no answer."""
+        found: list[int] = []
+
+        def work(line: int) -> Answer:
+            found.append(self._store.data(self._process.service, slot).fence)
+            return self._store.write(self._process.service, slot, new, self._writer, line, (), ())
+
+        def answered(answer: Answer) -> None:
+            if answer is Answer.AWAY:
+                done(None)
+            else:
+                done(answer is Answer.DONE and (found[-1] <= old or found[-1] == new))
+
+        self._send(work, answered, 2 * SECOND)
 
     def gate(self, slot: Slot, epoch: int, then: Callable[[bool], None]) -> None:
         """Whether an effect for the slot may leave (mesh.gate): at once while the lease is good, else behind a fenced
