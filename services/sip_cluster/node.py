@@ -10,9 +10,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from voice.dial_plan.v1.dial_plan_service_pb2 import Source
@@ -25,7 +23,7 @@ from mesh.telemetry import logger, new_traceparent, steps
 from mesh.telemetry.tracing import parse_traceparent
 from services.sip_cluster import effects as do
 from services.sip_cluster import inputs
-from services.sip_cluster.calls import CallThread, Identity, RequestRecord, TimerKind
+from services.sip_cluster.calls import CallThread, Identity, TimerKind
 from services.sip_cluster.entry import Entry, Outcome, Signal
 from services.sip_cluster.inputs import Input
 from services.sip_cluster.ladder import draw
@@ -37,6 +35,7 @@ from services.sip_cluster.occupancy import Occupancy
 from services.sip_cluster.publishing import Publishing
 from services.sip_cluster.reception import Reception
 from services.sip_cluster.records import from_record
+from services.sip_cluster.remembered import Ended, Remembered
 from services.sip_cluster.resolver import Resolver
 from services.sip_cluster.settings import SipSettings
 from services.sip_cluster.signalling import Signalling, Use
@@ -44,21 +43,9 @@ from services.sip_cluster.snapshots import Snapshots
 
 WRITE_BEHIND_S = 0.25
 """How long a change waits that no effect waits for, seconds."""
-ENDED_KEPT = 4096
-"""Calls whose requests' outcomes are remembered after their end."""
 EVENTS_LIMIT = 80_000
 """Unacknowledged events above which no new call is taken (the publisher itself takes 100,000)."""
 _EVENTS = frozenset({do.Publish, do.PublishRequest, do.PublishForeign})
-MAKES_KEPT = 4096
-"""MakeCall requests whose thread is remembered by their id."""
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What is remembered of a call that ended."""
-
-    tenant: str
-    requests: dict[str, RequestRecord]
 
 
 class Node:
@@ -92,9 +79,7 @@ class Node:
         """Live threads by the ConnID of their call."""
         self.by_slot: dict[int, set[Entry]] = {}
         """The same by their slot; no key for a slot without calls."""
-        self.ended: OrderedDict[int, Ended] = OrderedDict()
-        self.makes: OrderedDict[tuple[str, str], Entry] = OrderedDict()
-        """MakeCall requests by tenant and id."""
+        self.remembered = Remembered()
         self.draining = False
         self._call_id = 0
         self._rotation = 0
@@ -169,9 +154,7 @@ class Node:
     def make(self, asked: inputs.MakeCall, traceparent: str) -> Entry:
         """A MakeCall that is new: its thread."""
         entry = self._enter(self._new_thread(traceparent or new_traceparent()))
-        self.makes[asked.tenant, asked.request.id] = entry
-        if len(self.makes) > MAKES_KEPT:
-            self.makes.popitem(last=False)
+        self.remembered.made(asked.tenant, asked.request.id, entry)
         self.feed(entry, asked)
         return entry
 
@@ -180,7 +163,7 @@ class Node:
         now = time.time_ns() // 1000
         millis = now // 1000
         conn_id = new_conn_id(self._region, slot, millis, random.getrandbits(8))
-        while conn_id in self.threads or conn_id in self.ended:
+        while conn_id in self.threads or self.remembered.ended(conn_id) is not None:
             millis += 10
             conn_id = new_conn_id(self._region, slot, millis, random.getrandbits(8))
         uuid = new_call_uuid(self._region, slot, now // 1000, random.getrandbits(56))
@@ -206,7 +189,7 @@ class Node:
         thread = entry.thread
         self._keep(entry)
         if thread.making is not None:
-            self.makes[thread.tenant, thread.making.request] = entry
+            self.remembered.made(thread.tenant, thread.making.request, entry)
         entry.outbox.extend(effects)
         self._work(entry)
         self._arm(entry)
@@ -339,9 +322,7 @@ class Node:
             if not fellows:
                 del self.by_slot[thread.slot]
             if thread.requests and finished:
-                self.ended[conn_id] = Ended(thread.tenant, thread.requests)
-            if len(self.ended) > ENDED_KEPT:
-                self.ended.popitem(last=False)
+                self.remembered.end(conn_id, Ended(thread.tenant, thread.requests))
         if not self.threads:
             self.idle.set()
 
@@ -396,8 +377,10 @@ class Node:
     # -- slots -------------------------------------------------------------------------------------
 
     async def recall(self, slot: int, conn_id: int) -> Ended | None:
-        """What is remembered in Redis of a call that ended, here or at another owner of the slot. Raises
-        StoreUnavailable."""
+        """What is remembered of a call that ended, here or at another owner of its slot. Raises StoreUnavailable."""
+        known = self.remembered.ended(conn_id)
+        if known is not None:
+            return known
         record = await self.snapshots.ended(slot, conn_id)
         if record is None:
             return None

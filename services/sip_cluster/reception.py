@@ -20,7 +20,6 @@ from voicecore.sip import (
     TransactionGone,
     TransactionTimeout,
     TransportFailed,
-    Via,
     slot_of_tag,
 )
 
@@ -29,14 +28,12 @@ from mesh.telemetry.steps import enabled as ladder_enabled
 from services.sip_cluster import inputs
 from services.sip_cluster.entry import Entry, Signal
 from services.sip_cluster.inputs import Input
+from services.sip_cluster.invitation import problem, slot_in_via, source_of
 from services.sip_cluster.ladder import draw
 from services.sip_cluster.legs import allowed
 from services.sip_cluster.next_hop import Address, NextHop, host_port
 from services.sip_cluster.signalling import ALLOW, Signalling, Use
 from services.sip_cluster.waiting_room import Message, WaitingRoom
-
-MAX_NUMBER = 255
-"""Characters of a dialled or calling number (voice.dial_plan.v1.ResolveRequest)."""
 
 
 class Calls(Protocol):
@@ -118,7 +115,7 @@ class Reception:
             return
         request = event.request
         tag = request.to_tag
-        if self._waits(_slot_in_via(request) if tag is None else slot_of_tag(tag), event):
+        if self._waits(slot_in_via(request) if tag is None else slot_of_tag(tag), event):
             return
         if tag is None:  # drawn where its call begins
             self._outside(event.txn, request, event.source)
@@ -135,12 +132,14 @@ class Reception:
     def _outside(self, txn: int, request: Request, peer: Address) -> None:
         method = request.method
         if method == "INVITE":
-            status = _problem(request) or self._calls.admit()
+            status = problem(request) or self._calls.admit()
             if status:
                 self._refuse(txn, request, status, peer)
                 self._signalling.count(status)
             else:
-                self._calls.arrive(txn, request, peer, self._source(request, peer))
+                self._calls.arrive(
+                    txn, request, peer, source_of(request, peer, through_proxy=self._hops.is_proxy(peer))
+                )
         elif method == "OPTIONS":
             status = self._calls.admit()
             self._refuse(txn, request, status or 200, peer)
@@ -150,23 +149,6 @@ class Reception:
             self._refuse(txn, request, 489, peer)
         else:
             self._refuse(txn, request, 405, peer)
-
-    def _source(self, request: Request, peer: Address) -> Source:
-        """Whence the INVITE came to the proxy: the Via below the proxy's own; without a proxy, the sender."""
-        uri, caller = request.uri, request.from_.uri
-        source = Source(domain=uri.host, from_domain=caller.host, from_user=(caller.user or "")[:MAX_NUMBER])
-        source.address = host_port(peer)
-        if self._hops.is_proxy(peer):
-            vias = request.get_values("Via")
-            if len(vias) > 1:
-                try:
-                    via = Via.parse(vias[1])
-                except ParseError:
-                    return source
-                source.address = host_port(
-                    (via.received or via.host.strip("[]"), via.rport or via.port or 5060)
-                )
-        return source
 
     def _inside(self, txn: int, request: Request, peer: Address, entry: Entry, signal: Signal) -> None:
         dialog = signal.dialog
@@ -370,35 +352,6 @@ class Reception:
 
     def _held(self, event: SendsHeld) -> None:
         self._calls.held(event.count)
-
-
-def _slot_in_via(request: Request) -> int | None:
-    """The slot of the call that an INVITE without To tag began with another node: a proxy that sends it again says so in
-    its Via."""
-    via = request.via
-    if via is None or request.method != "INVITE":
-        return None
-    text = next((value for name, value in via.params if name == "vs"), None)
-    return slot_of_tag(f"v1{text}-") if text else None
-
-
-def _problem(request: Request) -> int:
-    """Status with which a new INVITE is refused for its form; 0 when it is good."""
-    try:
-        uri, contact, caller = request.uri, request.contact, request.from_
-    except ParseError as error:
-        return error.status
-    if uri.scheme not in ("sip", "sips", "tel"):
-        return 416
-    if not uri.user or len(uri.user) > MAX_NUMBER:
-        return 484
-    if contact is None or caller.tag is None:
-        return 400
-    if request.get("Require"):
-        return 420
-    if (request.max_forwards if request.max_forwards is not None else 70) < 1:
-        return 483
-    return 0
 
 
 def _draw(text: str, source: Address | None, message: Request | Response, entry: Entry | None = None) -> None:

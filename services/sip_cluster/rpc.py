@@ -19,9 +19,10 @@ from mesh.telemetry import current_traceparent
 from services.sip_cluster import inputs
 from services.sip_cluster.calls import Refusal, RequestRecord, Told
 from services.sip_cluster.entry import Entry, Outcome
-from services.sip_cluster.node import Ended, Node
+from services.sip_cluster.node import Node
 from services.sip_cluster.numbers import Numbers
 from services.sip_cluster.records import outcome_event
+from services.sip_cluster.remembered import Ended
 from services.sip_cluster.requests import translate
 from services.sip_cluster.tlib import Why
 
@@ -105,7 +106,7 @@ class SipNodeRpc(SipNodeServiceServicer):
         return await self._wait(entry, asked.request.id, asked)
 
     async def _make(self, asked: inputs.MakeCall) -> Outcome:
-        entry = self._node.makes.get((asked.tenant, asked.request.id))
+        entry = self._node.remembered.make(asked.tenant, asked.request.id)
         if entry is None:
             if self._node.draining:
                 raise DomainError(Reason.REASON_DRAINING, "the node takes no new calls")
@@ -144,7 +145,7 @@ class SipNodeRpc(SipNodeServiceServicer):
         entry = self._node.threads.get(conn_id)
         if entry is not None and entry.thread.tenant == tenant:
             return entry
-        ended = self._node.ended.get(conn_id) or await self._node.recall(slot, conn_id)
+        ended = await self._node.recall(slot, conn_id)
         if ended is not None and ended.tenant == tenant:
             return ended
         raise _unknown(conn_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -15,8 +16,17 @@ from services.sip_cluster.signalling import Signalling, Use
 from services.sip_cluster.snapshots import dialog_record
 from services.sip_cluster.takeover import Takeover, signal_of
 
-PEER = ("127.0.0.1", 9)
+PEER = ("127.0.0.1", 39_999)
 OURS, THEIRS = "v1011-ours", "theirs"
+
+
+@pytest.fixture(autouse=True)
+def deaf() -> Iterator[None]:
+    """Somebody who takes packets and says nothing: an ICMP error would end a transaction."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind(PEER)
+        yield
 
 
 @pytest.fixture
@@ -52,10 +62,12 @@ def entry() -> Entry:
 def received(method: str = "INVITE", to: str = "<sip:1002@x>") -> Request:
     """A request of the peer, as the core gave it to the node that died."""
     request = Request.new(
-        method, "sip:1002@x", from_=f"<sip:1001@x>;tag={THEIRS}", to=to, contact="<sip:p@127.0.0.1:9>"
+        method, "sip:1002@x", from_=f"<sip:1001@x>;tag={THEIRS}", to=to, contact="<sip:p@127.0.0.1:39999>"
     )
     raw = request.to_bytes().replace(
-        b"\r\n", b"\r\nVia: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bKpeer;rport=9;received=127.0.0.1\r\n", 1
+        b"\r\n",
+        b"\r\nVia: SIP/2.0/UDP 127.0.0.1:39999;branch=z9hG4bKpeer;rport=39999;received=127.0.0.1\r\n",
+        1,
     )
     message = parse(raw)
     assert isinstance(message, Request)
@@ -65,14 +77,14 @@ def received(method: str = "INVITE", to: str = "<sip:1002@x>") -> Request:
 def sent(endpoint: Endpoint, slot: str = "v1011-") -> Request:
     """A prepared INVITE of ours."""
     request = Request.new(
-        "INVITE", "sip:1002@127.0.0.1:9", from_=f"<sip:1001@x>;tag={OURS}", to="<sip:1002@x>"
+        "INVITE", "sip:1002@127.0.0.1:39999", from_=f"<sip:1001@x>;tag={OURS}", to="<sip:1002@x>"
     )
     return endpoint.prepare_request(request, PEER, branch_prefix=slot)
 
 
 def inbound(state: LegState, status: int = 0) -> SipLeg:
     invite = received()
-    leg = SipLeg(id=1, inbound=True, state=int(state), peer="127.0.0.1:9", local_tag=OURS)  # type: ignore[arg-type]
+    leg = SipLeg(id=1, inbound=True, state=int(state), peer="127.0.0.1:39999", local_tag=OURS)  # type: ignore[arg-type]
     leg.open_invite = invite.to_bytes()
     if status:
         leg.last_response = invite.reply(status, to_tag=OURS, contact="<sip:us@127.0.0.1>").to_bytes()
@@ -82,10 +94,10 @@ def inbound(state: LegState, status: int = 0) -> SipLeg:
 
 def outbound(endpoint: Endpoint, state: LegState, status: int = 0) -> SipLeg:
     invite = sent(endpoint)
-    leg = SipLeg(id=2, state=int(state), peer="127.0.0.1:9", local_tag=OURS)  # type: ignore[arg-type]
+    leg = SipLeg(id=2, state=int(state), peer="127.0.0.1:39999", local_tag=OURS)  # type: ignore[arg-type]
     leg.open_invite = invite.to_bytes()
     if status:
-        response = invite.reply(status, to_tag=THEIRS, contact="<sip:p@127.0.0.1:9>")
+        response = invite.reply(status, to_tag=THEIRS, contact="<sip:p@127.0.0.1:39999>")
         leg.dialog.CopyFrom(dialog_record(Dialog.from_response(invite, response)))
         if status >= 200:
             leg.last_response = response.to_bytes()
@@ -191,7 +203,7 @@ def test_a_caller_still_to_be_refused(takeover: Takeover, endpoint: Endpoint) ->
         leg=9,
         status=486,
         invite=received().to_bytes(),
-        peer="127.0.0.1:9",
+        peer="127.0.0.1:39999",
         local_tag=OURS,
     )
     assert takeover.take(call, SipCall(pending=[pending])) == []

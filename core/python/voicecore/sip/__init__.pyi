@@ -836,7 +836,7 @@ class Proxy:
         Call-ID. When the slot's owner changes, requests without a final response are sent again to the new
         owner under the same branch; an INVITE without a To tag, whose slot a response has told (100 does,
         when it has a To tag), then names the slot as `vs` in our Via.
-        *without*: `python_methods` go to Python; others by weighted rendezvous on Call-ID. ICMP error, a
+        *without*: `python_methods` go to Python; others by weighted rendezvous on Call-ID. ICMP error, 503, a
         node taken out of the table, or `reselect_after` without a response leads to the next node.
     Requests from nodes (source address in the node table)
         go to the next Route that is not ours, else to the request URI. Names are looked up in the host

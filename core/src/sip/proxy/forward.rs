@@ -174,6 +174,11 @@ impl Proxy {
         if !present && !(200..300).contains(&status) {
             return;
         }
+        // A node that takes no call (it is full, leaves, or has just started): another may (§16.7 item 5).
+        if status == 503 && forward.node.is_some() && self.reselect(index, false, now) {
+            return;
+        }
+        let Some(forward) = self.get_mut(index) else { return };
         forward.answered |= present;
         if forward.slot.is_none() && forward.node.is_some() {
             forward.slot = view.to_tag().and_then(slot_of_tag);

@@ -257,6 +257,23 @@ fn an_invite_that_rings_follows_its_learnt_slot_under_the_same_branch() {
 }
 
 #[test]
+fn a_node_that_takes_no_call_is_passed_over() {
+    let mut world = World::new(Config::default());
+    world.send("c1", "INVITE");
+    world.pass(SECOND / 50);
+    let (node, txn, message) = world.request_at_node();
+    world.answer(node, txn, &message, 503, "xyz");
+    world.pass(SECOND / 50);
+    let (other, txn, message) = world.request_at_node();
+    assert_eq!((other, world.proxy.counters.reselected), (NODE_A + NODE_B - node, 1));
+    assert!(world.statuses().is_empty());
+    assert_eq!(world.net.seen(node, "ACK"), 1);
+    world.answer(other, txn, &message, 503, "xyz");
+    world.pass(SECOND / 50);
+    assert_eq!(world.statuses(), [503], "all have refused");
+}
+
+#[test]
 fn a_100_with_our_tag_binds_an_invite_to_its_slot() {
     let mut world = World::new(Config::default());
     world.send("c1", "INVITE");
