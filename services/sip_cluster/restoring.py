@@ -41,6 +41,15 @@ class Restoring:
         for thread, raw in (await self._snapshots.read(slot)).items():
             try:
                 records.append(SipCall.FromString(raw))
+            except DecodeError:
+                await self._given_up(slot, epoch, thread, "the snapshot cannot be read")
+        return records
+
+    def take(self, records: list[SipCall], epoch: int) -> None:
+        """Goes on with the calls of a slot that is ours from this moment."""
+        for record in records:
+            try:
+                self._take(record, epoch)
             except Exception as error:  # noqa: BLE001 - one bad record must not keep the slot's other calls waiting
                 self._log.error("call cannot be restored", call_thread_id=record.id, exc_info=error)
                 self._numbers.unrestorable.inc()
