@@ -221,6 +221,8 @@ class Reception:
             self.ignored += 1
             return
         entry, signal, use = found
+        if entry.frozen:  # whoever takes the call over asks again
+            return
         status = response.status
         if use is Use.INVITE:
             self._invite_response(entry, signal, response, event.txn)

@@ -100,7 +100,8 @@ class Takeover:
         """The re-INVITE that is on its way between two legs."""
         if open_ is None or signal.dialog is None:
             return
-        offer, response = _request(leg.offer_invite), _response(leg.offer_response)
+        offer = _request(leg.offer_invite)
+        response = _response(leg.offer_response) if open_.answered else None
         signal.offer_response = response
         if open_.origin == leg.id:
             signal.offer = offer
@@ -141,7 +142,8 @@ def signal_of(leg: SipLeg) -> Signal:
         signal.destination = address_of(leg.peer)
     signal.invite = _request(leg.open_invite) if leg.open_invite else None
     signal.response = _response(leg.last_response)
-    signal.answered = not leg.inbound and signal.response is not None and signal.response.status >= 200
+    calling = leg.inbound or leg.state in (LegState.CALLING, LegState.EARLY, LegState.CANCELLING)
+    signal.answered = not calling and signal.response is not None and signal.response.status >= 200
     if leg.HasField("dialog"):
         signal.dialog = Dialog.restore(dialog_state(leg.dialog))
         signal.dialog.advance_cseq(CSEQ_GAP)
