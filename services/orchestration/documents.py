@@ -35,22 +35,31 @@ class Documents:
         self._log = log
         self._known: OrderedDict[str, Compiled] = OrderedDict()
         self._kept: OrderedDict[str, float] = OrderedDict()
-        self._finding: dict[str, asyncio.Lock] = {}
+        self._busy: dict[str, asyncio.Lock] = {}
 
     async def keep(self, compiled: Compiled) -> None:
         """A session is about to start with it. Redis away does not hold the call up: that is logged."""
         key = _key(compiled.source_hash)
         self._know(key, compiled)
-        now = time.monotonic()
-        if now - self._kept.get(key, -AGAIN_S) < AGAIN_S:
+        if self._is_kept(key):
             return
+        # Many sessions of one document start at once: it is written once.
+        async with self._busy.setdefault(key, asyncio.Lock()):
+            if not self._is_kept(key):
+                await self._write(key, compiled)
+        self._busy.pop(key, None)
+
+    def _is_kept(self, key: str) -> bool:
+        return time.monotonic() - self._kept.get(key, -AGAIN_S) < AGAIN_S
+
+    async def _write(self, key: str, compiled: Compiled) -> None:
         body = await asyncio.to_thread(lambda: zlib.compress(compiled.to_json().encode(), 1))
         try:
             await self._store.keep_document(key, body)
         except StoreUnavailable as error:
             self._log.error("document is not kept for heirs", document=key, why=str(error))
             return
-        self._kept[key] = now
+        self._kept[key] = time.monotonic()
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
 
@@ -64,9 +73,9 @@ class Documents:
         found = self._known.get(key)
         if found is None:
             # Many sessions of one document are restored at once: it is read once.
-            async with self._finding.setdefault(key, asyncio.Lock()):
+            async with self._busy.setdefault(key, asyncio.Lock()):
                 found = self._known.get(key) or await self._read(key)
-            self._finding.pop(key, None)
+            self._busy.pop(key, None)
         self._know(key, found)
         return found
 

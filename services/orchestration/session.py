@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from services.orchestration.effects import Effect, Pairs, Run, Stored
+from services.orchestration.effects import Effect, Pairs, Run, Stored, Timer
 from services.orchestration.replies import Asked
 from services.orchestration.scxml import Event, Json
 
@@ -120,7 +120,9 @@ class Session:
 
     @property
     def resting(self) -> bool:
-        """Nothing but the outside can make it go on."""
+        """Nothing but the outside, or the time, can make it go on."""
+        if self.phase is Phase.STARTING:
+            return bool(self.pending) and all(isinstance(effect, Timer) for effect in self.pending.values())
         return self.phase is Phase.RUNNING and not self.busy and not self.inbox and bool(self.snapshot)
 
 
