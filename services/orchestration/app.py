@@ -16,6 +16,7 @@ from mesh.errors import Reason
 from mesh.ownership import ReleaseReason, SlotKey, Slots
 from mesh.rq import THREAD, Rq, SlotReader
 from mesh.service import Service
+from services.orchestration.agent_states import AgentStates
 from services.orchestration.applications import Applications
 from services.orchestration.documents import Documents
 from services.orchestration.fetching import Fetcher, trusting
@@ -50,6 +51,7 @@ class App:
         self._store = Store(service.redis)
         self._rq = Rq(service)
         self._nodes = Directory(service.etcd, service.settings.region, "sip_cluster")
+        self._agent_nodes = Directory(service.etcd, service.settings.region, "agent_state")
         self._workers = Workers(settings.workers, service.metrics, service.log)
         self._applications = Applications(service.metrics)
         self._http = trusting(settings.ca_file)
@@ -70,7 +72,7 @@ class App:
             self._applications,
             Documents(self._store, service.log),
             self._workers,
-            Queries(config),
+            Queries(config, AgentStates(service.channel, self._agent_nodes)),
             Fetcher(self._http),
             Neighbours(service.channel),
             self._tracer,
@@ -118,6 +120,7 @@ class App:
         await self._store.start()
         await self._rq.start()
         await self._nodes.start()
+        await self._agent_nodes.start()
         await self._workers.start()
         self._reader = self._rq.read_slots(THREAD)
 
@@ -137,6 +140,7 @@ class App:
         await self._applications.close()
         await self._http.aclose()
         await self._nodes.stop()
+        await self._agent_nodes.stop()
         await self._store.stop()
 
     # -- slots -------------------------------------------------------------------------------------------------

@@ -239,7 +239,7 @@ class Performer:
             if query.namespace == "scxml" and query.function == "accessible":
                 target = str(query.arguments[0]).removeprefix("#_scxml_")
                 return await shard.peek(target) is not None, ""
-            return self._with.queries.answer(call.tenant, query)
+            return await self._with.queries.answer(call.tenant, query)
 
         if run.operation == "start":
             x = dict(call.parameters) if call.interaction or session.parent else session.params or {}

@@ -13,7 +13,7 @@ from tests.integration.orchestration_http.web import Web
 
 
 @pytest.fixture(scope="session")
-async def region(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Region]:
+async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Region]:
     """Started once."""
     counts = {**dict.fromkeys(DEFAULT_COUNTS, 0), "config": 1, "redis_queue": 1, "orchestration": 2}
     settings = LocalSettings(counts=counts, run_dir=tmp_path_factory.mktemp("mesh"), net=None)

@@ -39,16 +39,16 @@ KEEPER = (
 
 
 @pytest.fixture
-def keeper(region: Region) -> str:
+def keeper(service: Region) -> str:
     """Address of an application that remembers what it hears and tells when asked."""
-    return region.web.put("keeper.scxml", KEEPER)
+    return service.web.put("keeper.scxml", KEEPER)
 
 
 @pytest.mark.feature("OR-24", "OR-09")
 async def test_a_session_is_started_by_form_fed_by_every_kind_of_event_and_asked(
-    region: Region, keeper: str
+    service: Region, keeper: str
 ) -> None:
-    client = region.client
+    client = service.client
     session = await client.start(keeper, colour="red", size="5")
     told = await client.running(session)
     assert told["url"] == keeper
@@ -79,8 +79,8 @@ async def test_a_session_is_started_by_form_fed_by_every_kind_of_event_and_asked
 
 
 @pytest.mark.feature("OR-24")
-async def test_json_keeps_its_types_and_the_id_comes_as_json(region: Region, keeper: str) -> None:
-    client = region.client
+async def test_json_keeps_its_types_and_the_id_comes_as_json(service: Region, keeper: str) -> None:
+    client = service.client
     answer = await client.http.post(
         "/scxml/session/start", json={"src": keeper, "size": 7, "colour": ["a", {"b": 1}]}
     )
@@ -95,9 +95,9 @@ async def test_json_keeps_its_types_and_the_id_comes_as_json(region: Region, kee
 
 @pytest.mark.feature("OR-24")
 async def test_the_application_chooses_status_type_and_content_of_its_answer(
-    region: Region, keeper: str
+    service: Region, keeper: str
 ) -> None:
-    client = region.client
+    client = service.client
     session = await client.start(keeper)
     missing = await client.http.get(f"/scxml/session/{session}/request/missing")
     assert (missing.status_code, missing.headers["content-type"], missing.text) == (
@@ -118,16 +118,16 @@ async def test_the_application_chooses_status_type_and_content_of_its_answer(
 
 
 @pytest.mark.feature("OR-24")
-async def test_a_scheduled_session_starts_at_its_time_and_not_before(region: Region, keeper: str) -> None:
-    client, due = region.client, time.time() + 2.5
-    address = region.web.put("scheduled.scxml", KEEPER)
+async def test_a_scheduled_session_starts_at_its_time_and_not_before(service: Region, keeper: str) -> None:
+    client, due = service.client, time.time() + 2.5
+    address = service.web.put("scheduled.scxml", KEEPER)
     session = await client.start(address, idealtime=str(int(due * 1000)), colour="late")
     told = await client.query(session)
     assert told is not None
     assert told["phase"] == "SESSION_PHASE_STARTING"
     assert int(told["start_at_us"]) == int(due * 1000) * 1000
     await client.running(session)
-    (fetched,) = region.web.requests("/docs/scheduled.scxml")
+    (fetched,) = service.web.requests("/docs/scheduled.scxml")
     assert fetched.at >= int(due * 1000) / 1000
     assert (await client.ask(session, "report")).json()["colour"] == "late"
     await client.http.post(f"/scxml/session/{session}/event/stop")
@@ -135,17 +135,17 @@ async def test_a_scheduled_session_starts_at_its_time_and_not_before(region: Reg
 
 
 @pytest.mark.feature("OR-24")
-async def test_a_scheduled_session_can_be_ended_before_its_time(region: Region, keeper: str) -> None:
-    client = region.client
+async def test_a_scheduled_session_can_be_ended_before_its_time(service: Region, keeper: str) -> None:
+    client = service.client
     session = await client.start(keeper, idealtime=str(int((time.time() + 3600) * 1000)))
     assert (await client.http.get(f"/scxml/session/{session}/terminate")).status_code == 200
     await client.over(session)
 
 
 @pytest.mark.feature("OR-24")
-async def test_termination_runs_the_exit_handlers(region: Region) -> None:
-    client = region.client
-    address = region.web.put(
+async def test_termination_runs_the_exit_handlers(service: Region) -> None:
+    client = service.client
+    address = service.web.put(
         "exits.scxml",
         f"""{HEAD}><state id="a"><onexit><log label="left" expr="'a'"/></onexit></state></scxml>""",
     )
@@ -159,8 +159,8 @@ async def test_termination_runs_the_exit_handlers(region: Region) -> None:
 
 
 @pytest.mark.feature("OR-24")
-async def test_errors_name_what_is_wrong(region: Region, keeper: str) -> None:
-    client = region.client
+async def test_errors_name_what_is_wrong(service: Region, keeper: str) -> None:
+    client = service.client
     session = await client.start(keeper)
     start, event = "/scxml/session/start", f"/scxml/session/{session}/event/e"
 
@@ -195,10 +195,10 @@ async def test_errors_name_what_is_wrong(region: Region, keeper: str) -> None:
 
 
 @pytest.mark.feature("OR-24")
-async def test_no_tenant_reaches_the_sessions_of_another(region: Region, keeper: str) -> None:
-    session = await region.client.start(keeper)
-    await region.client.running(session)
-    other = Client(region.mesh, "t2")
+async def test_no_tenant_reaches_the_sessions_of_another(service: Region, keeper: str) -> None:
+    session = await service.client.start(keeper)
+    await service.client.running(session)
+    other = Client(service.mesh, "t2")
     for path in ("query", "terminate", "event/stop", "request/report"):
         answer = await other.http.get(f"/scxml/session/{session}/{path}")
         assert answer.status_code == 404, path
@@ -206,19 +206,19 @@ async def test_no_tenant_reaches_the_sessions_of_another(region: Region, keeper:
     assert (await other.http.get(f"/v1/tenants/t2/sessions/{session}")).status_code == 404
     assert (await other.http.get(f"/v1/tenants/t2/sessions/{session}/trace")).status_code == 404
     await other.http.aclose()
-    assert await region.client.query(session) is not None
-    await region.client.http.post(f"/scxml/session/{session}/event/stop")
-    await region.client.over(session)
+    assert await service.client.query(session) is not None
+    await service.client.http.post(f"/scxml/session/{session}/event/stop")
+    await service.client.over(session)
 
 
 @pytest.mark.feature("OR-24")
-async def test_sessions_on_both_nodes_are_reached_from_either(region: Region, keeper: str) -> None:
-    client = region.client
+async def test_sessions_on_both_nodes_are_reached_from_either(service: Region, keeper: str) -> None:
+    client = service.client
     sessions = await asyncio.gather(*(client.start(keeper, colour=str(n)) for n in range(12)))
     assert len(set(sessions)) == 12
     reports = await asyncio.gather(*(client.ask(session, "report") for session in sessions for _ in range(2)))
     assert [r.json()["colour"] for r in reports] == [str(n) for n in range(12) for _ in range(2)]
-    metrics = [region.mesh.metrics[f"orchestration-{n}"] for n in range(2)]
+    metrics = [service.mesh.metrics[f"orchestration-{n}"] for n in range(2)]
     async with httpx.AsyncClient() as plain:
         texts = [(await plain.get(f"http://{address}/metrics")).text for address in metrics]
     started = [
@@ -232,8 +232,8 @@ async def test_sessions_on_both_nodes_are_reached_from_either(region: Region, ke
 
 
 @pytest.mark.feature("OR-24")
-async def test_what_is_sent_again_under_its_key_counts_once(region: Region, keeper: str) -> None:
-    client, key = region.client, {"idempotency-key": f"k-{time.time_ns()}"}
+async def test_what_is_sent_again_under_its_key_counts_once(service: Region, keeper: str) -> None:
+    client, key = service.client, {"idempotency-key": f"k-{time.time_ns()}"}
     ids = {
         (await client.http.post("/scxml/session/start", data={"src": keeper}, headers=key)).text
         for _ in range(4)
@@ -256,8 +256,8 @@ async def test_what_is_sent_again_under_its_key_counts_once(region: Region, keep
 
 
 @pytest.mark.feature("OR-09", "OR-24")
-async def test_the_same_over_grpc_and_rest(region: Region, keeper: str) -> None:
-    mesh = region.mesh
+async def test_the_same_over_grpc_and_rest(service: Region, keeper: str) -> None:
+    mesh = service.mesh
     metadata = (("authorization", f"Bearer {mesh.token('t1', tokens.CLIENT)}"),)
     credentials = grpc.ssl_channel_credentials(mesh.ca_file.read_bytes())
     async with grpc.aio.secure_channel(mesh.edge, credentials) as channel:
@@ -266,7 +266,7 @@ async def test_the_same_over_grpc_and_rest(region: Region, keeper: str) -> None:
             tenant="t1", src=keeper, parameters_json='{"size": 3}', request_id="g-1"
         )
         session = (await stub.StartSession(request, timeout=10, metadata=metadata)).session_id
-        await region.client.running(session)
+        await service.client.running(session)
         event = SendEventRequest(
             tenant="t1", session_id=session, name="hi", data_json="[1]", request_id="g-2"
         )
@@ -275,7 +275,7 @@ async def test_the_same_over_grpc_and_rest(region: Region, keeper: str) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.StartSession(forged, timeout=10, metadata=metadata)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    http = region.client.http
+    http = service.client.http
     body = {"request_id": "g-3", "data_json": "{}"}
     answer = await http.post(f"/v1/tenants/t1/sessions/{session}/requests/report", json=body)
     assert answer.status_code == 200
@@ -285,15 +285,15 @@ async def test_the_same_over_grpc_and_rest(region: Region, keeper: str) -> None:
     for one in (session, started.json()["sessionId"]):
         ended = await http.post(f"/v1/tenants/t1/sessions/{one}/terminate", json={"request_id": "end"})
         assert ended.status_code == 200
-        await region.client.over(one)
+        await service.client.over(one)
 
 
 @pytest.mark.feature("OR-05")
 async def test_an_application_that_cannot_be_had_ends_the_session_and_the_alternate_is_tried(
-    region: Region, keeper: str
+    service: Region, keeper: str
 ) -> None:
-    client = region.client
-    gone = f"{region.web.base}/docs/no-such.scxml"
+    client = service.client
+    gone = f"{service.web.base}/docs/no-such.scxml"
     session = await client.start(gone, **{"alternate-src": keeper})
     assert (await client.running(session))["url"] == keeper
     await client.http.post(f"/scxml/session/{session}/event/stop")
