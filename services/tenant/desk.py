@@ -289,3 +289,4 @@ class Desk:
         taken = await self._answering.answer(entry.message.answer_queue, message, entry.entry_ids)
         if not taken and isinstance(answer, Found):
             await self._asking.give_back(answer.agent.agent_id, answer.token)
+            self.handle(AgentChanged(Change(answer.agent.agent_id, reserved_until_us=0)))

@@ -14,11 +14,14 @@ from voice.tlib.v1.event_pb2 import Event
 from voice.tlib.v1.message_type_pb2 import MessageType
 from voice.type.v1.kv_pb2 import KvList, KvPair
 
+from mesh.validation import REQUEST_ID
 from services.tenant.agents import AgentView, Change, Presence
 from services.tenant.effects import Found, NotFound
 from services.tenant.inputs import Request
 from services.tenant.targets import Target, TargetError, TargetKind, from_designation
 
+MAX_REQUEST_ID = 116
+"""Characters: asks for agents have the request's id and a number."""
 CLIENT = "tenant"
 """Name under which routers of tenants reserve."""
 COPY = "call:"
@@ -128,6 +131,10 @@ def _left_by_copy(event: Event) -> Change | None:
 
 def request_of(message: RouteRequest, received_us: int) -> Request:
     """The request of a message. Raises TargetError for what can be no request."""
+    if REQUEST_ID.fullmatch(message.request_id) is None or len(message.request_id) > MAX_REQUEST_ID:
+        raise TargetError(
+            f"request_id: must match {REQUEST_ID.pattern} and have at most {MAX_REQUEST_ID} characters"
+        )
     if not 1 <= len(message.targets) <= 15:
         raise TargetError(f"targets: 1 to 15 are allowed, not {len(message.targets)}")
     return Request(

@@ -26,6 +26,8 @@ from tests.integration.redis_queue.processes import Processes, eventually, proce
 from tests.integration.servers import EtcdServer, RedisServer
 
 SETTINGS = {"CALL_STATE_ENDED_S": "3600"}
+NOT_YET = {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+"""Not there, or its owner has just died."""
 
 
 async def publish(rq: Rq, *stories: Story) -> None:
@@ -43,7 +45,7 @@ async def thread(region: Processes, node: str, **key: object) -> pb.GetThreadRes
         request = pb.GetThreadRequest(tenant="t1", **key)  # type: ignore[arg-type]
         answer: pb.GetThreadResponse = await stub.GetThread(request, timeout=5)
     except grpc.aio.AioRpcError as error:
-        if error.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE):
+        if error.code() in NOT_YET:
             return None
         raise
     return answer

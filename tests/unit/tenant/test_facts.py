@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 from voice.agent_state.v1.agent_pb2 import Agent, AgentPhase, Reservation
+from voice.tenant.v1.routing_pb2 import RouteRequest, Target, TargetType
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
 from voice.tlib.v1.event_pb2 import Event
 from voice.tlib.v1.message_type_pb2 import MessageType
 
 from services.tenant.agents import Change, Presence
-from services.tenant.facts import agent_change, agent_view, call_change
+from services.tenant.facts import agent_change, agent_view, call_change, request_of
+from services.tenant.targets import TargetError
 
 
 def event(name: str, **fields: object) -> Event:
@@ -56,3 +58,11 @@ def test_only_reservations_of_routers_are_taken_up(client: str, by: str) -> None
     held = Reservation(token="t", client=client, until_us=9, request_id="r1:2")
     agent = Agent(agent_id="a1", phase=AgentPhase.AGENT_PHASE_READY, reservation=held)
     assert (agent_view(agent).reserved_by, agent_view(agent).reserved_until_us) == (by, 9)
+
+
+def test_a_request_whose_id_no_ask_can_have_is_refused() -> None:
+    target = Target(type=TargetType.TARGET_TYPE_AGENT, expression="a1")
+    assert request_of(RouteRequest(request_id="s.5.1:2", targets=[target]), 7).request_id == "s.5.1:2"
+    for wrong in ("", "a b", "x" * 117):
+        with pytest.raises(TargetError, match="request_id"):
+            request_of(RouteRequest(request_id=wrong, targets=[target]), 7)
