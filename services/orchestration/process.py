@@ -60,6 +60,7 @@ class Process:
         """Session -> snapshot of the state that its context is in."""
         self.used: OrderedDict[str, float] = OrderedDict()
         """Session -> when its context was last used, monotonic seconds, longest ago first."""
+        self.forgotten: set[str] = set()
 
     @property
     def pid(self) -> int:
@@ -120,6 +121,12 @@ class Process:
                 raise StepFailed(f"the worker process ran longer than the watchdog allows in {op}")
         return asked.result()
 
+    def forget(self, session: str) -> None:
+        """The session is over; its context goes with the next idle ones."""
+        if session in self.sessions:
+            self.used.pop(session, None)
+            self.forgotten.add(session)
+
     # -- what it holds -----------------------------------------------------------------------------------------
 
     async def load(self, compiled: Compiled) -> None:
@@ -143,10 +150,12 @@ class Process:
         """The session has ended, and its context with it."""
         self.sessions.pop(session, None)
         self.used.pop(session, None)
+        self.forgotten.discard(session)
 
     async def drop(self, session: str) -> None:
         """The session has no context here; there is room for one more."""
         self.used.pop(session, None)
+        self.forgotten.discard(session)
         gone = [session] if self.sessions.pop(session, None) is not None else []
         while len(self.sessions) >= MAX_CONTEXTS and self.used:
             oldest, _ = self.used.popitem(last=False)
@@ -158,10 +167,8 @@ class Process:
     async def drop_idle(self, before: float) -> bool:
         """Drops one context that was last used before this time (monotonic seconds) or is forgotten; whether there
         was one."""
-        name = next(iter(self.used), "")
-        if not name or self.used[name] > before:
-            name = next((s for s in self.sessions if s not in self.used), "")
-        if not name:
+        name = self.forgotten.pop() if self.forgotten else next(iter(self.used), "")
+        if not name or self.used.get(name, 0.0) > before:
             return False
         await self.drop(name)
         return True
@@ -194,6 +201,7 @@ class Process:
         self.documents.clear()
         self.sessions.clear()
         self.used.clear()
+        self.forgotten.clear()
 
     async def kill(self, *, planned: bool = False) -> None:
         """Ends the process at once; its contexts are gone."""

@@ -8,10 +8,11 @@ the sessions that waited go on there from their snapshots. From then on its docu
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,8 @@ SUSPECT_S = 0.03
 """CPU time of a step after which its lane goes on without it, seconds. A step of 50 states takes 0.1 ms, a start 2 ms."""
 APART_S = 60.0
 """How long the document of such a step runs apart, seconds."""
+TRIES = 3
+"""How often a step is tried whose process is lost without its fault."""
 IDLE_S = 10.0
 """A context that nobody has used for so long is dropped; the next step restores it (2 ms), seconds."""
 Answer = Callable[[Query], Awaitable[tuple[Json, str]]]
@@ -54,6 +57,47 @@ class _Lane:
     """It waits for its steps, however long they take."""
     waiting: int = 0
     """Steps that wait for their turn."""
+
+    async def take(self) -> None:
+        """Waits for a turn."""
+        self.waiting += 1
+        try:
+            await self.lock.acquire()
+        finally:
+            self.waiting -= 1
+
+
+class _Turn:
+    """A step's turn in its lane."""
+
+    def __init__(self, lane: _Lane) -> None:
+        self.lane, self.process = lane, lane.process
+        self.held = self.running = True
+
+    def leave(self) -> None:
+        """The lane goes on; the process stays with the step."""
+        self.held = False
+        self.lane.lock.release()
+
+    @contextlib.asynccontextmanager
+    async def elsewhere(self) -> AsyncIterator[None]:
+        """While the host looks for an answer, others take their turns. Raises WorkerLost when the process is another
+        one afterwards."""
+        if not self.held:
+            yield
+            return
+        self.running = False
+        self.leave()
+        try:
+            yield
+        finally:
+            await self.lane.take()
+            self.held = self.running = True
+        if self.lane.process is not self.process:
+            raise WorkerLost("its lane has another process by now")
+
+
+_Work = Callable[[_Turn], Awaitable[tuple[StepResult, bytes]]]
 
 
 class Workers:
@@ -108,12 +152,13 @@ class Workers:
             "x": x, "params": params, "io_processors": processors, "keep": True,
         }  # fmt: skip
 
-        async def work(process: Process) -> tuple[StepResult, bytes]:
+        async def work(turn: _Turn) -> tuple[StepResult, bytes]:
+            process = turn.process
             await process.drop(session)
             await process.load(compiled)
             process.sessions[session] = UNKNOWN
             raw = await process.call("start", **fields)
-            return await self._finish(process, session, raw, now, answer)
+            return await self._finish(turn, session, raw, now, answer)
 
         return await self._carry_out(session, compiled, work)
 
@@ -122,7 +167,8 @@ class Workers:
         state is restored. Raises StepFailed."""
         session = state.session
 
-        async def work(process: Process) -> tuple[StepResult, bytes]:
+        async def work(turn: _Turn) -> tuple[StepResult, bytes]:
+            process = turn.process
             if process.sessions.get(session) != state.snapshot:
                 await process.drop(session)
                 await process.load(state.compiled)
@@ -141,14 +187,14 @@ class Workers:
                 raw = await process.call("terminate", **fields)
             else:
                 raw = await process.call("step", event=event_to_json(event), **fields)
-            return await self._finish(process, session, raw, now, answer)
+            return await self._finish(turn, session, raw, now, answer)
 
         return await self._carry_out(session, state.compiled, work)
 
     def forget(self, session: str) -> None:
         """The session is over; its context goes with the next idle ones."""
         for process in self._processes():
-            process.used.pop(session, None)
+            process.forget(session)
 
     async def rest(self) -> None:
         """Drops contexts that nobody has used for a while, without holding up a step."""
@@ -161,9 +207,7 @@ class Workers:
 
     # -- lanes -------------------------------------------------------------------------------------------------
 
-    async def _carry_out(
-        self, session: str, compiled: Compiled, work: Callable[[Process], Awaitable[tuple[StepResult, bytes]]]
-    ) -> tuple[StepResult, bytes]:
+    async def _carry_out(self, session: str, compiled: Compiled, work: _Work) -> tuple[StepResult, bytes]:
         """Runs a step in the session's lane. It is never left half done: whoever asked may be cancelled."""
         task = asyncio.create_task(self._in_lane(self._lane_of(session, compiled), compiled, work))
         self._work.add(task)
@@ -176,42 +220,39 @@ class Workers:
         if not task.cancelled() and (error := task.exception()) and not isinstance(error, StepFailed):
             self._log.error("a step broke", exc_info=error)
 
-    async def _in_lane(
-        self, lane: _Lane, compiled: Compiled, work: Callable[[Process], Awaitable[tuple[StepResult, bytes]]]
-    ) -> tuple[StepResult, bytes]:
-        lane.waiting += 1
-        try:
-            await lane.lock.acquire()
-        finally:
-            lane.waiting -= 1
-        held, process = True, lane.process
-        task = asyncio.ensure_future(self._twice(process, work))
+    async def _in_lane(self, lane: _Lane, compiled: Compiled, work: _Work) -> tuple[StepResult, bytes]:
+        """A step has no effect before its result is stored: when somebody killed its process it is done again."""
+        for _ in range(TRIES - 1):
+            try:
+                return await self._once(lane, compiled, work)
+            except WorkerLost as error:
+                self._log.warning("worker lost in a step, which is done again", why=str(error))
+        return await self._once(lane, compiled, work)
+
+    async def _once(self, lane: _Lane, compiled: Compiled, work: _Work) -> tuple[StepResult, bytes]:
+        await lane.take()
+        turn = _Turn(lane)
+        task = asyncio.ensure_future(self._warmed(turn, work))
         try:
             while not (await asyncio.wait({task}, timeout=SUSPECT_S))[0]:
-                if held and not lane.patient and process.cpu_of_call() >= SUSPECT_S:
+                suspect = turn.held and turn.running and not lane.patient
+                if suspect and turn.process.cpu_of_call() >= SUSPECT_S:
                     self._detach(lane, compiled)
-                    lane.lock.release()
-                    held = False
+                    turn.leave()
             return task.result()
         finally:
             if not task.done():
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-            if held:
+            if turn.held:
                 lane.lock.release()
-            else:
-                await self._back(process)
+            elif lane.process is not turn.process:
+                await self._back(turn.process)
 
-    async def _twice(
-        self, process: Process, work: Callable[[Process], Awaitable[tuple[StepResult, bytes]]]
-    ) -> tuple[StepResult, bytes]:
-        """A step has no effect before its result is stored: when somebody killed its process it is done again, once."""
-        try:
-            await process.warm()
-            return await work(process)
-        except WorkerLost as error:
-            self._log.warning("worker died in a step, which is done again", why=str(error))
-        return await work(process)
+    @staticmethod
+    async def _warmed(turn: _Turn, work: _Work) -> tuple[StepResult, bytes]:
+        await turn.process.warm()
+        return await work(turn)
 
     def _detach(self, lane: _Lane, compiled: Compiled) -> None:
         """The lane goes on with another process; the document runs apart for some time."""
@@ -246,11 +287,12 @@ class Workers:
         return self._lanes[zlib.crc32(session.encode()) % len(self._lanes)]
 
     async def _finish(
-        self, process: Process, session: str, raw: dict[str, Any], now: float, answer: Answer
+        self, turn: _Turn, session: str, raw: dict[str, Any], now: float, answer: Answer
     ) -> tuple[StepResult, bytes]:
-        result = result_from_json(raw)
+        process, result = turn.process, result_from_json(raw)
         while result.query is not None:
-            value, problem = await answer(result.query)
+            async with turn.elsewhere():
+                value, problem = await answer(result.query)
             given: dict[str, Json] = {"error": problem} if problem else {"value": value}
             raw = await process.call(
                 "answer", session=session, query=result.query.id, now=now, keep=True, **given

@@ -175,6 +175,8 @@ class Interpreter:
 
     def _run(self, operation: str, event: Event | None, now_ms: float, answers: list[Json]) -> StepResult:
         self._replay = None
+        # The engine takes whole numbers for 32 bits.
+        now_ms = float(now_ms)
         try:
             if operation == "start":
                 answer = self._start(now_ms, answers)

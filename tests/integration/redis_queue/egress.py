@@ -36,6 +36,10 @@ class Egress(grpc.GenericRpcHandler):
         """A service without nodes."""
         self._services.setdefault(service, {})["-"] = target
 
+    def name_target(self, service: str, name: str, target: str) -> None:
+        """A node (its id) in the test itself."""
+        self._services.setdefault(service, {})[name] = target
+
     def remove(self, service: str, name: str) -> None:
         """A node that has ended."""
         self._services[service].pop(name, None)

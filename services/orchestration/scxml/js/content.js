@@ -70,7 +70,7 @@ const $scxml = {
       enqueue({ name: event, type: "internal", data, sendid: id || undefined });
       return;
     }
-    checkTarget(type, target, id);
+    checkTarget(type, target, id, delay > 0);
     const hints = what.hints === undefined ? null : plain(what.hints);
     effect(["Send", target, type, event, body, id, delay, hints]);
   },
@@ -110,7 +110,8 @@ function processor(type, id) {
   throw failure("send: type '" + name + "' is not supported", undefined, id);
 }
 
-function checkTarget(type, target, id) {
+// Who is there is asked when a send leaves: the host does it for one that waits.
+function checkTarget(type, target, id, later) {
   if (type === HTTP_PROCESSOR && target === "") {
     throw failure("send: an HTTP message needs a target", "error.communication", id);
   }
@@ -118,11 +119,11 @@ function checkTarget(type, target, id) {
   const own = session.ioprocessors[SCXML_PROCESSOR];
   if (target === "#_scxml_" + session.id || (own && own.location === target)) return;
   if (target.startsWith("#_scxml_")) {
-    if (askable && !ask("scxml", "accessible", [target])) throw unreachable(target, id);
+    if (!later && askable && !ask("scxml", "accessible", [target])) throw unreachable(target, id);
     return;
   }
   if (target.startsWith("#_") && target.length > 2) {
-    if (!invoked.some((entry) => entry.id === target.slice(2))) throw unreachable(target, id);
+    if (!later && !invoked.some((entry) => entry.id === target.slice(2))) throw unreachable(target, id);
     return;
   }
   if (/^https?:\/\/./.test(target)) return;

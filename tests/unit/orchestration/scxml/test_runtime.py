@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from services.orchestration.scxml import (
@@ -12,6 +14,7 @@ from services.orchestration.scxml import (
     Done,
     Event,
     Forward,
+    Interpreter,
     Invoke,
     Send,
     SessionError,
@@ -98,7 +101,7 @@ def test_history_without_a_past_takes_its_default() -> None:
 
 
 def test_an_error_ends_its_block_and_says_where() -> None:
-    _made, first = started(
+    _, first = started(
         '<state id="s"><onentry>\n<log expr="1"/>\n  <assign location="nope" expr="2"/>\n<log expr="3"/></onentry>'
         '<onentry><log expr="4"/></onentry>' + ON_ERROR + "</state>"
     )
@@ -115,7 +118,7 @@ def test_a_condition_that_throws_is_false_and_an_error() -> None:
 
 
 def test_an_if_whose_condition_throws_goes_on_with_the_next_branch() -> None:
-    _made, first = started(
+    _, first = started(
         '<state id="s"><onentry><if cond="nope.x"><log expr="1"/><elseif cond="true"/><log expr="2"/>'
         f'<else/><log expr="3"/></if></onentry>{ON_ERROR}</state>'
     )
@@ -123,7 +126,7 @@ def test_an_if_whose_condition_throws_goes_on_with_the_next_branch() -> None:
 
 
 def test_foreach_works_on_a_copy_and_declares_its_variables() -> None:
-    _made, first = started(
+    _, first = started(
         '<datamodel><data id="list" expr="[1,2,3]"/></datamodel><state id="s"><onentry>'
         '<foreach array="list" item="x" index="i"><script>list.push(9)</script>'
         '<log expr="i + \':\' + x"/></foreach><log expr="list.length"/></onentry></state>'
@@ -132,7 +135,7 @@ def test_foreach_works_on_a_copy_and_declares_its_variables() -> None:
 
 
 def test_sends_carry_their_parts() -> None:
-    _made, first = started(
+    _, first = started(
         '<datamodel><data id="v" expr="{a:[1,null]}"/></datamodel><state id="s"><onentry>'
         '<send event="e" target="#_parent" delayexpr="\'1.5s\'" id="i" namelist="v"><param name="p" expr="2"/>'
         '<param name="p" expr="3"/></send><cancel sendid="i"/></onentry></state>'
@@ -163,7 +166,7 @@ def test_delays(delay: str, milliseconds: float) -> None:
 
 
 def test_what_is_sent_is_a_copy() -> None:
-    _made, first = started(
+    _, first = started(
         '<datamodel><data id="v" expr="{a:1}"/></datamodel><state id="s"><onentry>'
         '<send event="e" target="#_internal" namelist="v"/><script>v.a = 2</script></onentry>'
         '<transition event="e"><log expr="_event.data.v.a"/></transition></state>'
@@ -172,7 +175,7 @@ def test_what_is_sent_is_a_copy() -> None:
 
 
 def test_a_cycle_cannot_be_sent() -> None:
-    _made, first = started(
+    _, first = started(
         '<datamodel><data id="v" expr="{}"/></datamodel><state id="s"><onentry><script>v.v = v</script>'
         f'<send event="e" namelist="v"/></onentry>{ON_ERROR}</state>'
     )
@@ -207,7 +210,7 @@ def test_an_empty_finalize_brings_values_back_to_where_they_came_from() -> None:
 
 
 def test_states_left_in_the_same_macrostep_invoke_nothing() -> None:
-    _made, first = started(
+    _, first = started(
         '<state id="s"><invoke id="one" src="k"/><transition target="t"/></state><state id="t"><invoke id="two" src="k"/></state>'
     )
     assert [effect.invokeid for effect in first.effects if isinstance(effect, Invoke)] == ["two"]
@@ -298,7 +301,7 @@ def test_event_descriptors_match_whole_tokens() -> None:
 
 
 def test_documents_with_scripts_share_one_global_scope() -> None:
-    _made, first = started(
+    _, first = started(
         '<script>var a = 1; function twice(x) { return 2 * x; } let b = 5;</script><state id="s">'
         '<onentry><script>var c = twice(a) + b;</script><log expr="c"/></onentry></state>'
     )
@@ -421,3 +424,25 @@ def test_an_internal_event_cannot_be_delayed() -> None:
         f'<state id="s"><onentry><send event="e" targetexpr="\'#_internal\'" delayexpr="\'1s\'" id="i"/></onentry>{ON_ERROR}</state>'
     )
     assert errors(first) == ["error=Error: send: an event to #_internal cannot be delayed @1"]
+
+
+def test_dates_are_of_the_time_that_the_host_says_however_large() -> None:
+    now = 1_795_414_208_338
+    document = compiled(
+        '<state id="a"><onentry><log expr="Date.now()"/></onentry>'
+        '<transition event="go"><log expr="new Date().toISOString()"/></transition></state>'
+    )
+    made = Interpreter(document, session_id="s", io_processors={}, now_ms=now, seed=1)
+    assert logs(made.start(now)) == [str(now)]
+    assert logs(made.step(Event("go"), now + 1000)) == [
+        datetime.fromtimestamp((now + 1000) / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    ]
+
+
+def test_a_delayed_send_asks_who_is_there_when_it_leaves() -> None:
+    _, first = started(
+        '<state id="a"><onentry><send event="x" target="#_kid" delay="1s"/><send event="y" target="#_scxml_b" delay="1s"/>'
+        '</onentry><invoke id="kid"><content><scxml/></content></invoke></state>'
+    )
+    assert first.query is None
+    assert [(e.event, e.delay_ms) for e in first.effects if isinstance(e, Send)] == [("x", 1000), ("y", 1000)]
