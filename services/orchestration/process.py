@@ -54,7 +54,8 @@ class Process:
         self._on_kill = on_kill
         self._process: asyncio.subprocess.Process | None = None
         self._number = 0
-        self._cpu_before = 0.0
+        self._cpu_before = math.inf
+        self._calling = asyncio.Lock()
         self.documents: OrderedDict[str, None] = OrderedDict()
         self.sessions: dict[str, bytes] = {}
         """Session -> snapshot of the state that its context is in."""
@@ -68,12 +69,16 @@ class Process:
         return self._process.pid if self._process is not None else 0
 
     async def warm(self) -> None:
-        """Starts it when it is not running."""
-        if self._process is None:
+        """It is running and has answered."""
+        if self._process is None or self._calling.locked():
             await self.call("stats")
 
     async def call(self, op: str, **fields: Json) -> dict[str, Any]:
         """One request; starts the process when there is none. Raises StepFailed, WorkerLost."""
+        async with self._calling:
+            return await self._call(op, fields)
+
+    async def _call(self, op: str, fields: dict[str, Json]) -> dict[str, Any]:
         fresh, process = self._process is None, self._process
         if process is None:
             process = await self._start()

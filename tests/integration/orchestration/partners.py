@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -43,11 +44,15 @@ class RecordingSipNode(SipNodeServiceServicer):
         self.requests: dict[str, Request] = {}
         """By id, in the order in which they took effect."""
         self.arrivals: Counter[str] = Counter()
+        self.first: dict[int, float] = {}
+        """ConnID -> when its first RouteCall came, UTC seconds."""
 
     async def Execute(self, request: ExecuteRequest, context: Any) -> ExecuteResponse:
         body = getattr(request.request, str(request.request.WhichOneof("body")))
         self.arrivals[body.request_id] += 1
         self.requests.setdefault(body.request_id, request.request)
+        if request.request.WhichOneof("body") == "route_call":
+            self.first.setdefault(body.conn_id, time.time())
         return ExecuteResponse()
 
     async def GetCall(self, request: GetCallRequest, context: Any) -> GetCallResponse:

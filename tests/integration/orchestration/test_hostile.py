@@ -19,8 +19,8 @@ SCRIPTS = {
     "8104": ("a huge string", "var s = 'x'; while (true) s += s;"),
     "8105": ("a regular expression bomb", "/^(a+)+$/.test('a'.repeat(40) + 'b');"),
     "8106": ("many events", "for (var i = 0; i < 5000; i++) _genesys.session.fetch('http://127.0.0.1:1/');"),
-    "8107": ("a native call of seconds", "var a = new Array(3000000).fill(1.5); for (;;) a.sort(() => 0);"),
-    "8108": ("a native call without end", "new Array(4294967295).join('abc');"),
+    "8107": ("a native call of seconds", "Array.prototype.indexOf.call({length: 9007199254740991}, 1);"),
+    "8108": ("an endless native call", "new Array(4294967295).join('abc');"),
 }
 TRICKS = """
 var found = [];

@@ -17,26 +17,33 @@ from tests.integration.servers import EtcdServer, RedisServer
 async def test_sleeping_sessions_wake_for_events_answers_timers_and_relatives_on_any_node(
     etcd_server: EtcdServer, redis_server: RedisServer, redis_client: redis.asyncio.Redis, region: str
 ) -> None:
-    due = int((time.time() + 25) * 1000)
+    changed = '<state id="waiting"><transition event="voice.partychanged" target="queued"/></state>'
     texts = {
         "8000": documents.QUEUE,
-        "8001": documents.delayed(due),
-        "8003": documents.invoking(due),
         "8004": documents.EVENT,
-        "8005": documents.waits(
-            '<state id="waiting"><transition event="voice.partychanged" target="queued"/></state>'
-        ),
+        "8005": documents.waits(changed),
+        "8001": "",
+        "8003": "",
     }
     async with region_of(
         etcd_server, redis_server, redis_client, region, texts, ORCHESTRATION_PASSIVATE_SECONDS="1"
     ) as r:
-        callers = {number: [r.call(number) for _ in range(4)] for number in texts}
+
+        async def asleep(count: int) -> None:
+            async def there() -> bool:
+                return len(await r.records("asleep")) == count
+
+            await eventually(there, 60, 0.2)
+
+        begun = time.time()
+        callers = {number: [r.call(number) for _ in range(4)] for number in ("8000", "8004", "8005")}
+        await asleep(12)
+        due = time.time() + 2 * (time.time() - begun) + 10
+        r.applications.documents["/8001.scxml"] = documents.delayed(int(due * 1000))
+        r.applications.documents["/8003.scxml"] = documents.invoking(int(due * 1000))
+        callers |= {number: [r.call(number) for _ in range(4)] for number in ("8001", "8003")}
+        await asleep(20 + 4)  # with the children
         everybody = [caller for of_kind in callers.values() for caller in of_kind]
-
-        async def all_asleep() -> bool:
-            return len(await r.records("asleep")) == len(everybody) + len(callers["8003"])
-
-        await eventually(all_asleep, 22, 0.2)
         assert not await r.records(), "the living are none"
         assert await r.metric("orchestration-0", "voicemesh_orchestration_interactions_asleep") == 24
         assert await r.metric("orchestration-0", 'voicemesh_orchestration_interactions{phase="running"}') == 0
