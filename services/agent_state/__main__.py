@@ -34,7 +34,7 @@ async def build(service: Service) -> None:
     log = RedisRequestLog(service.redis, service.metrics)
     configured = FromConfig(ConfigCache(service))
     logins = Logins(service.channel, settings.config_timeout_ms / 1000)
-    performer = Performer(rq, log, logins, service.metrics)
+    performer = Performer(rq, log, logins, service.incarnation, service.metrics)
     address = Address(service.settings.region, service.incarnation)
     applier = Applier(settings.rules, configured, address, lambda: secrets.token_urlsafe(16))
     gate = Gate(service.membership.lease, fenced)

@@ -32,11 +32,13 @@ May = Callable[[], Awaitable[bool]]
 class Performer:
     """Effects of a slot leave in the order they were caused."""
 
-    def __init__(self, rq: Rq, log: RequestLog, logins: Logins, metrics: Metrics) -> None:
+    def __init__(self, rq: Rq, log: RequestLog, logins: Logins, node: str, metrics: Metrics) -> None:
+        """`node`: our incarnation, the publisher of what an heir publishes for its predecessor too."""
         self._publisher = rq.publisher(AGENT)
         self._rq = rq
         self._agents = log
         self._logins = logins
+        self._node = node
         self._log = logger("perform")
         self._running: set[asyncio.Task[None]] = set()
         self._performed = metrics.counter("effects_total", "Effects carried out", ["kind"])
@@ -67,7 +69,7 @@ class Performer:
         """Hands the effect over in the present turn, so that effects leave in order; None when that failed."""
         try:
             if kind == "publish":
-                effect.publish.epoch = epoch
+                effect.publish.epoch, effect.publish.node = epoch, self._node
                 return self._publisher.append(effect.publish)
             if kind == "answer":
                 return self._rq.enqueue(effect.answer.queue, effect.id, effect.answer.outcome)
