@@ -238,7 +238,8 @@ class Performer:
         async def answer(query: Query) -> tuple[Json, str]:
             if query.namespace == "scxml" and query.function == "accessible":
                 target = str(query.arguments[0]).removeprefix("#_scxml_")
-                return await shard.peek(target) is not None, ""
+                found = await shard.peek(target)
+                return found is not None and found.call.tenant == call.tenant, ""
             return await self._with.queries.answer(call.tenant, query)
 
         if run.operation == "start":

@@ -278,7 +278,9 @@ class Shard:
                 waiting += await self._inside(turn, session, effect)
 
     async def _inside(self, turn: _Turn, session: Session, effect: Inside) -> list[tuple[str, Input]]:
-        there = await self._find(turn, effect.session_id) is not None
+        target = await self._find(turn, effect.session_id)
+        # Slots are shared by tenants: a session of another is as good as none.
+        there = target is not None and target.session.call.tenant == session.call.tenant
         return inputs_of(session, effect, there=there)
 
     # -- who is here -------------------------------------------------------------------------------------------
