@@ -136,7 +136,9 @@ class Service:
     @cached_property
     def membership(self) -> Membership:
         """Our lease and node record: joined when the service starts, SERVING when all dependencies are up."""
-        return Membership(self.etcd, self.settings.region, self.record)
+        made = Membership(self.etcd, self.settings.region, self.record)
+        made.lease.measure(self.metrics)
+        return made
 
     # -- what a process is
     # ------------------------------------------------------------------------------------

@@ -12,6 +12,9 @@ import pytest
 from tests.e2e.platform import Platform
 from tests.integration.mesh.traffic import traffic_on
 
+LEASE_S = 4.0
+"""Long enough for every lease to pass its deadline, and for what was under way to end, seconds."""
+
 
 @pytest.fixture
 async def platform(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Platform]:
@@ -60,3 +63,37 @@ async def test_calls_go_on_and_new_calls_go_on_while_etcd_is_away(
         assert restarts(platform) == before
     long_phone.close()
     long_caller.close()
+
+
+@pytest.mark.slow
+@pytest.mark.feature("XC-05")
+async def test_with_etcd_and_redis_both_away_nothing_is_done_and_all_of_it_later(platform: Platform) -> None:
+    """Neither the lease nor a fenced write vouches for anything: no call is completed. Both back: nothing needs a restart,
+    and a call that was there before is under control."""
+    stores = [
+        process
+        for name, process in platform.mesh.processes.items()
+        if name.startswith(("etcd", "redis", "sentinel")) and not name.startswith("redis_queue")
+    ]
+    assert len(stores) >= 3
+    phone, caller = platform.phone("1902", host=61), platform.caller(host=61)
+    await platform.register(phone)
+    async with traffic_on(platform) as traffic:
+        established = caller.call("1902")
+        await established.until(established.established, 15)
+        await traffic.more(2)
+        before = restarts(platform)
+        for process in stores:
+            process.stop()
+        await asyncio.sleep(LEASE_S)
+        past, began = traffic.good, time.monotonic()
+        await asyncio.sleep(5.0)
+        assert traffic.good == past, "calls were completed with nobody to vouch for them"
+        for process in stores:
+            process.cont()
+        await traffic.more(3, 60)
+        assert await caller.hang_up(established) == 200
+        assert time.monotonic() - began < 120
+        assert restarts(platform) == before
+    phone.close()
+    caller.close()
