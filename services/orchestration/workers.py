@@ -118,14 +118,15 @@ class Workers:
         self._spares: list[Process] = [self._process()]
         self._work: set[asyncio.Task[Any]] = set()
         metrics.gauge("contexts", "Sessions whose JavaScript context is in a worker process").set_function(
-            lambda: float(sum(len(process.sessions) for process in self._processes()))
+            lambda: float(sum(len(process.sessions) for process in self.processes()))
         )
         metrics.queue("steps", lambda: sum(lane.waiting for lane in (*self._lanes, self._apart)))
 
     def _process(self) -> Process:
         return Process(self._log, self._kills.inc)
 
-    def _processes(self) -> list[Process]:
+    def processes(self) -> list[Process]:
+        """All there are at the moment."""
         return [lane.process for lane in self._lanes] + [self._apart.process, *self._spares]
 
     async def start(self) -> None:
@@ -137,7 +138,7 @@ class Workers:
         for task in self._work:
             task.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
-        for process in self._processes():
+        for process in self.processes():
             await process.kill()
 
     # -- what callers do ---------------------------------------------------------------------------------------
@@ -193,7 +194,7 @@ class Workers:
 
     def forget(self, session: str) -> None:
         """The session is over; its context goes with the next idle ones."""
-        for process in self._processes():
+        for process in self.processes():
             process.forget(session)
 
     async def rest(self) -> None:

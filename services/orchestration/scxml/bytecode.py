@@ -25,6 +25,9 @@ _READ_BYTECODE = 1 << 0
 _PLACE = "$scxmlLoaded"
 
 
+_Words = ctypes.POINTER(ctypes.c_size_t)
+
+
 class _Value(ctypes.Structure):
     """JSValue of a 64-bit build: a union and a tag."""
 
@@ -86,8 +89,7 @@ def _place(library: ctypes.PyDLL, pointer: int, code: bytes) -> bool:
 
 def _pointer(context: quickjs.Context) -> int:
     """JSContext* of a context: the second word after the object's head (count, type)."""
-    words = ctypes.cast(id(context), ctypes.POINTER(ctypes.c_size_t))
-    return int(words[3])
+    return int(ctypes.cast(id(context), _Words)[3])
 
 
 @functools.lru_cache(maxsize=1)
@@ -113,5 +115,5 @@ def _library() -> ctypes.PyDLL | None:
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
     probe = quickjs.Context()
-    runtime = ctypes.cast(id(probe), ctypes.POINTER(ctypes.c_size_t))[2]
+    runtime = ctypes.cast(id(probe), _Words)[2]
     return library if library.JS_GetRuntime(_pointer(probe)) == runtime else None

@@ -6,6 +6,7 @@ a millisecond, of which loading the runtime is half; `warm` does that half ahead
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import json
 import re
@@ -70,6 +71,12 @@ def warm(count: int) -> bool:
         return False
     _warm.append(_load())
     return True
+
+
+def trim() -> bool:
+    """Free memory goes back to the system where the C library can do that; whether some did."""
+    release = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return release is not None and release(0) == 1
 
 
 def _load() -> _Loaded:
