@@ -69,7 +69,7 @@ class Copy:
         self.snapshots = 0
         """Snapshots taken: a new one means that history before it may be gone."""
         self._watch: Watch | None = None
-        self._moved = asyncio.Event()
+        self._waiting: list[tuple[int, asyncio.Future[bool]]] = []
 
     @property
     def revision(self) -> int:
@@ -100,16 +100,23 @@ class Copy:
 
     async def reached(self, revision: int, timeout: float) -> bool:
         """Whether everything up to `revision` is in, waiting up to `timeout` seconds for it."""
-        deadline = asyncio.get_running_loop().time() + timeout
-        while self.revision < revision:
-            left = deadline - asyncio.get_running_loop().time()
-            if left <= 0:
-                return False
-            try:
-                await asyncio.wait_for(self._moved.wait(), left)
-            except TimeoutError:
-                return False
-        return True
+        if self.revision >= revision:
+            return True
+        loop = asyncio.get_running_loop()
+        waiting: tuple[int, asyncio.Future[bool]] = (revision, loop.create_future())
+        self._waiting.append(waiting)
+        timer = loop.call_later(timeout, _settle, waiting[1], False)
+        try:
+            return await waiting[1]
+        finally:
+            timer.cancel()
+
+    def _tell_waiting(self) -> None:
+        revision, waiting = self.revision, self._waiting
+        self._waiting = [one for one in waiting if one[0] > revision and not one[1].done()]
+        for wanted, future in waiting:
+            if wanted <= revision:
+                _settle(future, True)
 
     async def apply(self, batch: Batch) -> None:
         """Takes what the watch tells. Changes are in place at once; a snapshot is read beside what is there and
@@ -122,8 +129,7 @@ class Copy:
             self.reloaded.set()
         else:
             self.feed.add(list(self._take(batch.changes)), batch.revision)
-        self._moved.set()
-        self._moved = asyncio.Event()
+        self._tell_waiting()
 
     async def _load(self, items: Iterable[KeyValue]) -> dict[str, TenantCopy]:
         tenants = dict[str, TenantCopy]()
@@ -148,6 +154,11 @@ class Copy:
             entry = entry_of(parsed, change)
             if entry is not None:
                 yield entry
+
+
+def _settle(future: asyncio.Future[bool], outcome: bool) -> None:
+    if not future.done():
+        future.set_result(outcome)
 
 
 def _put(tenant: TenantCopy, parsed: Parsed, kv: KeyValue) -> None:

@@ -419,6 +419,7 @@ async def test_a_node_that_leaves_is_gone_at_once(cluster: Cluster) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.feature("XC-05")
 async def test_members_of_etcd_may_go_one_at_a_time(
     redis_server: RedisServer, redis_client: redis.asyncio.Redis, region: str
 ) -> None:
