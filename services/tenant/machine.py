@@ -136,9 +136,11 @@ class Router:
             return None
         for waiting in self._waiting.values():
             request = waiting.request
-            if waiting.agent_id:
+            if (
+                waiting.agent_id
+            ):  # it ends with the ask, however late that is: before, a clock could do nothing about it
                 due.append(waiting.asked_us + RESERVE_US)
-            if request.timeout_ms:
+            elif request.timeout_ms:
                 due.append(request.submitted_us + request.timeout_ms * 1000)
             due += [
                 t

@@ -79,6 +79,18 @@ def asked(effects: list[Effect]) -> list[tuple[str, str]]:
     return [(e.request_id, e.agent_id) for e in effects if isinstance(e, Reserve)]
 
 
+def test_a_request_whose_time_is_over_while_an_agent_is_asked_waits_for_the_answer_without_a_clock() -> None:
+    """A `Tick` can do nothing about it: a clock that rang at once, again and again, burnt a core until the answer came."""
+    tenant = router()
+    tenant.handle(ready("a1", 0), 0)
+    assert asked(tenant.handle(Submit(request(timeout=1000)), 0)) == [("r1", "a1")]
+    assert tenant.handle(Tick(), 1 * S) == []
+    due = tenant.next_us()
+    assert due is not None
+    assert due > 1 * S
+    assert tenant.handle(Denied("r1", "a1"), 2 * S) == [NotFound("r1")]
+
+
 def test_the_longest_ready_agent_who_matches_is_asked_and_answers_the_request() -> None:
     tenant = router()
     tenant.handle(ready("a1", 20), 30)
