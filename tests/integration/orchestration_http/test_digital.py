@@ -119,8 +119,20 @@ async def ask(region: Region, message: Message, name: str, request_id: str) -> A
         tenant=message.tenant, session_id=message.session, name=name, request_id=request_id, timeout_ms=8000
     )
     slot = thread_slot(message.interaction_id)
-    answer = await region.owners.call(region.stub.SendRequest, request, slot, 20.0)
-    return json.loads(answer.content)
+    contents: list[bytes] = []
+
+    async def answered() -> bool:
+        """Its trigger may still be on its way: then there is no session yet."""
+        try:
+            answer = await region.owners.call(region.stub.SendRequest, request, slot, 20.0)
+        except grpc.aio.AioRpcError as error:
+            assert error.code() is grpc.StatusCode.NOT_FOUND, error
+            return False
+        contents.append(answer.content)
+        return True
+
+    await eventually(answered, 30)
+    return json.loads(contents[0])
 
 
 @pytest.mark.feature("OR-08", "OR-11")
