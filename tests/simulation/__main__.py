@@ -73,12 +73,10 @@ def main() -> int:
     began = time.monotonic()
     done = happened = revived = excused = broken = 0
     with multiprocessing.Pool(given.jobs) as pool:
-        for count, things, threads, found in pool.imap(
-            _batch, _work(given.first, given.schedules, mutations)
-        ):
-            done, happened, revived = done + count, happened + things, revived + threads
-            broken += found
-            for seed, violation in found:
+        for tally in pool.imap(_batch, _work(given.first, given.schedules, mutations)):
+            done, happened, revived = done + tally.done, happened + tally.happened, revived + tally.revived
+            excused, broken = excused + tally.excused, broken + len(tally.broken)
+            for seed, violation in tally.broken:
                 print(f"seed {seed}: {violation}", flush=True)
             if given.seconds and time.monotonic() - began > given.seconds:
                 pool.terminate()

@@ -279,6 +279,8 @@ class Slots:
         self._orphans: dict[Slot, int] = {}
         """Slots whose claim ended with our lease and that nobody else has: served on behind fenced writes."""
         self._settle = SETTLE
+        self._calm = -1
+        """Revision at which everything is where it should be: there is nothing to decide."""
         self.owned: dict[Slot, int] = {}
         """Slot -> epoch of what is served."""
         self._acquired: dict[Slot, int] = {}
@@ -293,6 +295,7 @@ class Slots:
         """Begins to take part."""
         if settled_already:
             self._joined -= self._settle
+            self._calm = self._watcher.view.revision
         self._changed()
 
     def may_act(self, slot: Slot) -> bool:
@@ -372,7 +375,7 @@ class Slots:
         self._look()
 
     def _look(self) -> None:
-        if not self._looking:
+        if not self._looking and self._watcher.view.revision != self._calm:
             self._looking = True
             self._process.after(PACE, self._act)
 

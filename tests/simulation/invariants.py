@@ -35,6 +35,8 @@ class Watch:
         self._acting: dict[tuple[str, Slot], int] = {}
         self._granted: dict[str, tuple[str, int, int, int]] = {}
         """Agent -> token, until, calls offered to the agent before, whether it was given back."""
+        self._until: dict[str, int] = {}
+        """Token -> when its reservation ends."""
         self._outcomes: dict[str, int] = {}
         self._over: set[str] = set()
         self.asked: dict[str, bool] = {}
@@ -78,6 +80,7 @@ class Watch:
 
     def granted(self, agent_id: str, grant: Grant) -> None:
         """A client learnt that it has an agent."""
+        self._until[grant.token] = grant.until_us
         offered = len(self._platform.wire.phones[f"sip:{agent_id[1:]}"].offered)
         known = self._granted.get(agent_id)
         now = self._platform.world.now
@@ -89,6 +92,12 @@ class Watch:
                 )
         if known is None or known[0] != grant.token:
             self._granted[agent_id] = (grant.token, grant.until_us, offered, 0)
+
+    def presented(self, token: str) -> None:
+        """A RouteCall is carried out with a token. Nobody looks whether its reservation still holds: that is known
+        (README, defects found), and what follows is not looked at."""
+        if self._platform.world.now > self._until.get(token, self._platform.world.now):
+            self._platform.world.excused = "RouteCall came after its reservation had ended"
 
     def given_back(self, agent_id: str, token: str) -> None:
         """A reservation was given back."""

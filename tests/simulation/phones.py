@@ -230,7 +230,7 @@ class Caller:
         if epoch and epoch != self._sent_under:
             self._sent_under = epoch
             self.wire.invite(self.wire.owner(self.key.slot), self)
-        self.world.after(T1, self._carry_invite, T1)
+        self.world.after(2 * T1, self._carry_invite, T1)
 
     def _lose_patience(self) -> None:
         if self.state is CallerState.CALLING:

@@ -51,7 +51,12 @@ class Run:
         if not (world.violations or world.excused):
             self.platform.watch.finish()
         return Result(
-            self.schedule.seed, world.violations, world.lines, world.happened, self.platform.revived, world.excused
+            self.schedule.seed,
+            world.violations,
+            world.lines,
+            world.happened,
+            self.platform.revived,
+            world.excused,
         )
 
     # -- people -----------------------------------------------------------------------------------------------

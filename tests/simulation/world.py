@@ -38,6 +38,8 @@ class Weather:
 
 
 SLOW_MS = 400.0
+RESTLESS = 50_000
+"""A schedule takes some hundreds of steps, the worst some thousands; one that takes so many goes round in circles."""
 
 
 class Violation(Exception):
@@ -78,6 +80,9 @@ class World:
             when, _, act, args = pop(heap)
             self.now = when
             self.happened += 1
+            if self.happened > RESTLESS:
+                self.violated("everything comes to rest", f"{RESTLESS} things have happened")
+                return
             act(*args)
         if not self.violations:
             self.now = until
