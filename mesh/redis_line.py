@@ -38,7 +38,10 @@ MAX_BATCH = 512
 """Commands sent together."""
 MAX_WAITING = 20_000
 """Commands that may wait; more are refused at once."""
-CONNECT_S = 1.0
+CONNECT_S = 2.0
+ANSWER_S = 1.0
+"""A connection is given up when an answer takes so long, or as long as a command waits for it: also when whoever asked has waited
+less. A slow Redis would otherwise cost a new connection for each answer that comes late, and never answer at all."""
 RECONNECT_S = 0.02
 """Pause before the next connection, seconds."""
 AWAY = re.compile(r"\b(READONLY|LOADING|MASTERDOWN|OOM|MISCONF|NOREPLICAS|CLUSTERDOWN|BUSY)\b")
@@ -158,7 +161,8 @@ class RedisLine:
         if not batch:
             return
         self._problem = "no answer in time"
-        async with asyncio.timeout_at(max(waiting.deadline for waiting in batch)):
+        patience = asyncio.get_running_loop().time() + ANSWER_S
+        async with asyncio.timeout_at(max(patience, *(waiting.deadline for waiting in batch))):
             commands: list[Any] = [tuple(waiting.command(self._number)) for waiting in batch]
             packed = b"".join([pack_command(command) for command in commands])
             await self._connection.send_packed_command(packed, check_health=False)

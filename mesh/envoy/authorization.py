@@ -134,6 +134,7 @@ TABLE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "ReadQueue": _QUEUE_USERS,
             "Acknowledge": _QUEUE_USERS,
             "CloseStream": _may("sip_cluster", "call_state"),
+            "FenceStreams": _may("sip_cluster", "agent_state"),
             "FollowStore": _may(
                 "sip_cluster", "agent_state", "call_state", "orchestration", "tenant", "front_end"
             ),

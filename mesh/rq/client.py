@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from asyncio import Future
-from typing import Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
 
 import grpc
 from google.protobuf.message import Message
-from voice.redis_queue.v1.queue_service_pb2 import CloseStreamRequest, QueueEntry, StreamFamily
+from voice.redis_queue.v1.queue_service_pb2 import (
+    CloseStreamRequest,
+    FenceStreamsRequest,
+    QueueEntry,
+    StreamFamily,
+    StreamFence,
+)
 
 from mesh.deadline import timeout_for
 from mesh.discovery import Directory
 from mesh.errors import DomainError, Reason, from_rpc_error
 from mesh.rq.metrics import ClientMetrics
-from mesh.rq.nodes import Cluster, MeshCluster, Nodes
+from mesh.rq.nodes import Cluster, MeshCluster, Metadata, Nodes
 from mesh.rq.publisher import Publisher
 from mesh.rq.queues import QueueClient, QueueReader
 from mesh.rq.route import AGENT, THREAD, stream_slot
@@ -23,10 +30,15 @@ from mesh.rq.stream_reader import StreamReader
 from mesh.service import Service
 from mesh.telemetry import Metrics, current_traceparent
 
+if TYPE_CHECKING:
+    from voice.redis_queue.v1.queue_service_pb2_grpc import QueueServiceAsyncStub
+
 __all__ = ["AGENT", "THREAD", "Rq"]
 
 SERVICE: Final = "redis_queue"
 FLUSH_S: Final = 2.0
+FENCES: Final = 512
+"""Streams fenced by one call at most."""
 
 
 class Rq:
@@ -129,18 +141,53 @@ class Rq:
         """Removes entries. Sent with the turn's others; sent until done, so it need not be awaited."""
         return self._queues.acknowledge(queue, ids)
 
+    async def fence_streams(
+        self, family: StreamFamily.ValueType, epochs: Mapping[str, int], *, timeout: float | None = None
+    ) -> dict[str, int]:
+        """Stream key -> epoch: events of lower epochs are refused in them from now on. Gives each stream's last sequence
+        number: nothing of a former owner comes behind it. What an heir does before it reads the ends of streams. Raises
+        DomainError: STALE_EPOCH for a stream that has a higher fence."""
+        ends: dict[str, int] = {}
+        keys = list(epochs)
+        for at in range(0, len(keys), FENCES):
+            some = keys[at : at + FENCES]
+            request = FenceStreamsRequest(
+                family=family, fences=[StreamFence(stream_key=key, epoch=epochs[key]) for key in some]
+            )
+            stub, metadata = self._node_for(family, some[0])
+            try:
+                response = await stub.FenceStreams(request, timeout=timeout_for(timeout), metadata=metadata)
+            except grpc.aio.AioRpcError as error:
+                raise from_rpc_error(error, SERVICE) from error
+            for key, end in zip(some, response.ends, strict=True):
+                if end.epoch > epochs[key]:
+                    raise DomainError(
+                        Reason.REASON_STALE_EPOCH,
+                        f"stream {key}: epoch {epochs[key]} is below the fence {end.epoch}",
+                        epoch=epochs[key],
+                        fence=end.epoch,
+                    )
+                ends[key] = end.last_seq
+        return ends
+
     async def close_stream(
         self, family: StreamFamily.ValueType, stream_key: str, *, timeout: float | None = None
     ) -> None:
         """The stream has ended: kept for the retention time, then removed. Raises DomainError."""
-        record = self._nodes.first(family, stream_slot(family, stream_key))
-        if record is None:
-            raise DomainError(
-                Reason.REASON_DEPENDENCY_UNAVAILABLE, "no node of redis_queue", dependency=SERVICE
-            )
-        stub, metadata = self._nodes.stub(record)
+        stub, metadata = self._node_for(family, stream_key)
         request = CloseStreamRequest(family=family, stream_key=stream_key)
         try:
             await stub.CloseStream(request, timeout=timeout_for(timeout), metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, SERVICE) from error
+
+    def _node_for(
+        self, family: StreamFamily.ValueType, stream_key: str
+    ) -> tuple[QueueServiceAsyncStub, Metadata]:
+        """The contract at the node to use for a stream. Raises DomainError when there is none."""
+        record = self._nodes.first(family, stream_slot(family, stream_key))
+        if record is None:
+            raise DomainError(
+                Reason.REASON_DEPENDENCY_UNAVAILABLE, "no node of redis_queue", dependency=SERVICE
+            )
+        return self._nodes.stub(record)

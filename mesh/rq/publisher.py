@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from voice.error.v1.reason_pb2 import Reason
 from voice.redis_queue.v1.queue_service_pb2 import PublishResult, StreamFamily
@@ -87,7 +87,9 @@ class Publisher:
             raise PublisherFull(f"{self._pending} events wait for acknowledgement")
         stream = self._streams.setdefault(envelope.stream_key, {})
         waiting = stream.get(envelope.seq)
-        if waiting is not None:
+        if waiting is not None and waiting.envelope.epoch < envelope.epoch:
+            self._supersede(stream, envelope)
+        elif waiting is not None:
             if waiting.again:
                 return waiting.done
             raise ValueError(f"{envelope.event_id} waits for acknowledgement already")
@@ -95,6 +97,15 @@ class Publisher:
         stream[envelope.seq] = pending
         self._assign(pending)
         return pending.done
+
+    def forget(self, stream_keys: Collection[str]) -> None:
+        """The streams are another node's now: nothing of them is sent any more, not even again. Futures are cancelled."""
+        for key in stream_keys:
+            for pending in self._streams.pop(key, {}).values():
+                self._drop(pending)
+            self._resuming.discard(key)
+        keys = frozenset(stream_keys)
+        self._recent.remove(lambda envelope: envelope.stream_key in keys)
 
     def recall(self) -> None:
         """The store has changed: what was acknowledged in the last seconds is sent again."""
@@ -212,6 +223,20 @@ class Publisher:
             self._assign(pending)
         return len(again)
 
+    def _supersede(self, stream: dict[int, Pending], envelope: EventEnvelope) -> None:
+        """The owner has lost the stream and got it back: from this event on its history is another."""
+        for seq in [
+            seq for seq, p in stream.items() if seq >= envelope.seq and p.envelope.epoch < envelope.epoch
+        ]:
+            self._drop(stream.pop(seq))
+
+    def _drop(self, pending: Pending) -> None:
+        pending.settled = True
+        pending.done.cancel()
+        self._pending -= 1
+        if not self._pending:
+            self._empty.set()
+
     def _pend(self, envelope: EventEnvelope, *, again: bool = False) -> Pending:
         number = stream_slot(self._family, envelope.stream_key)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -222,9 +247,9 @@ class Publisher:
     def _finish(self, pending: Pending) -> None:
         if pending.settled:
             return
-        pending.settled = True
         key = pending.envelope.stream_key
         stream = self._streams[key]
+        pending.settled = True
         del stream[pending.envelope.seq]
         if not stream:
             del self._streams[key]

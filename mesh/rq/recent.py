@@ -7,7 +7,7 @@ acknowledged, so nothing that may be lost grows too old meanwhile.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Generic, TypeVar
 
 KEPT_S: Final = 5.0
@@ -32,6 +32,12 @@ class Recent(Generic[T]):
         oldest = now - self._seconds
         while items[0][0] < oldest:
             items.popleft()
+
+    def remove(self, unwanted: Callable[[T], bool]) -> None:
+        """Forgets some."""
+        kept = [entry for entry in self._items if not unwanted(entry[1])]
+        self._items.clear()
+        self._items.extend(kept)
 
     def __iter__(self) -> Iterator[T]:
         return iter([item for _, item in self._items])

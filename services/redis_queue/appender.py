@@ -77,7 +77,7 @@ class Appender:
     def submit(self, submissions: Sequence[Submission]) -> asyncio.Future[list[PublishResult]]:
         """Takes a batch; the future gets its results in order. Futures are done in the order of the calls."""
         done: asyncio.Future[list[PublishResult]] = asyncio.get_running_loop().create_future()
-        if self._backlog + len(submissions) > BACKLOG_EVENTS:
+        if self._backlog and self._backlog + len(submissions) > BACKLOG_EVENTS:
             self._refused.labels("REASON_QUEUE_FULL").inc(len(submissions))
             done.set_result([refusal(Reason.REASON_QUEUE_FULL) for _ in submissions])
             return done

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -93,6 +94,23 @@ class QueueRpc(QueueServiceServicer):
             slot = validate.slot_of(request.family, request.stream_key)
             await self._store.close_stream(request.family, slot, request.stream_key)
         return pb.CloseStreamResponse()
+
+    async def FenceStreams(self, request: pb.FenceStreamsRequest, context: Any) -> pb.FenceStreamsResponse:
+        validate.fence_streams(request)
+        by_slot: dict[int, list[int]] = defaultdict(list)
+        for number, fence in enumerate(request.fences):
+            by_slot[validate.slot_of(request.family, fence.stream_key)].append(number)
+        ends: dict[int, pb.StreamEnd] = {}
+
+        async def one(slot: int, numbers: list[int]) -> None:
+            fences = [(request.fences[n].stream_key, request.fences[n].epoch) for n in numbers]
+            found = await self._store.fence(request.family, slot, fences)
+            for number, (last, epoch) in zip(numbers, found, strict=True):
+                ends[number] = pb.StreamEnd(last_seq=last, epoch=epoch)
+
+        with _redis():
+            await asyncio.gather(*(one(slot, numbers) for slot, numbers in by_slot.items()))
+        return pb.FenceStreamsResponse(ends=[ends[number] for number in range(len(request.fences))])
 
     async def FollowStore(self, request: pb.FollowStoreRequest, context: Any) -> AsyncIterator[Any]:
         with self._calls.labels("FollowStore").track_inprogress():

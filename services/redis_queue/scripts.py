@@ -16,7 +16,7 @@ RESUMED: Final = 5
 """Appended behind a gap: what lies between was lost with an earlier store, and its sender has it no longer."""
 
 APPEND: Final = """
--- KEYS: slot stream, first kept id of the slot, store of the slot, streams…
+-- KEYS: slot stream, first kept id of the slot, store of the slot, then each stream and its fence
 -- ARGV: events kept of a stream, events kept of the slot, idle ms (0: never removed), retention ms, store, milliseconds to jump,
 --       then for each event: number of its stream, seq, epoch, encoded envelope, 1 when its sender has nothing older
 -- Gives: id of the slot's last entry before, then for each event
@@ -37,12 +37,13 @@ if store ~= ARGV[5] then
 end
 local last, epochs, generations, touched = {}, {}, {}, {}
 for i = 7, #ARGV, 5 do
-  local stream = KEYS[3 + tonumber(ARGV[i])]
+  local place = 2 + 2 * tonumber(ARGV[i])
+  local stream = KEYS[place]
   local seq, epoch, envelope = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), ARGV[i + 3]
   if not last[stream] then
     local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
     last[stream] = newest and tonumber(string.match(newest[1], '^%d+')) or 0
-    epochs[stream] = newest and tonumber(newest[2][2]) or 0
+    epochs[stream] = math.max(newest and tonumber(newest[2][2]) or 0, tonumber(redis.call('GET', KEYS[place + 1]) or '0'))
     generations[stream] = newest and tonumber(newest[2][6] or '0') or 0
   end
   local gap = seq - last[stream] - 1
@@ -86,6 +87,24 @@ return result
 """`store` names the primary in its present life (services/redis_queue/store.py). An append under another one than the last begins
 a new generation of the slot (docs/decisions/0071): its ids jump ahead, so that no cursor of a reader lies beyond them although the
 entries it was given may be lost; and a stream whose last event is of an earlier generation may go on behind a gap."""
+
+FENCE: Final = """
+-- KEYS: each stream and its fence. ARGV: idle ms (0: never removed), then the epoch of each.
+-- Gives for each {last seq, epoch below which events are refused now}
+local result = {}
+for i = 1, #KEYS, 2 do
+  local epoch = tonumber(ARGV[(i + 3) / 2])
+  local newest = redis.call('XREVRANGE', KEYS[i], '+', '-', 'COUNT', 1)[1]
+  local fence = math.max(newest and tonumber(newest[2][2]) or 0, tonumber(redis.call('GET', KEYS[i + 1]) or '0'))
+  if epoch > fence then
+    fence = epoch
+    redis.call('SET', KEYS[i + 1], string.format('%.0f', epoch))
+    if ARGV[1] ~= '0' then redis.call('PEXPIRE', KEYS[i + 1], ARGV[1]) end
+  end
+  result[#result + 1] = {newest and tonumber(string.match(newest[1], '^%d+')) or 0, fence}
+end
+return result
+"""
 
 SWEEP: Final = """
 -- KEYS: slot stream, first kept id of the slot. ARGV: milliseconds since 1970 before which entries go.

@@ -30,9 +30,9 @@ SWEEP_SLOTS: Final = 16
 
 _TEXTS: Final = {
     sha1(text.encode(), usedforsecurity=False).hexdigest(): text
-    for text in (scripts.APPEND, scripts.SWEEP, scripts.ENQUEUE, scripts.ACKNOWLEDGE)
+    for text in (scripts.APPEND, scripts.FENCE, scripts.SWEEP, scripts.ENQUEUE, scripts.ACKNOWLEDGE)
 }
-_APPEND, _SWEEP, _ENQUEUE, _ACKNOWLEDGE = _TEXTS
+_APPEND, _FENCE, _SWEEP, _ENQUEUE, _ACKNOWLEDGE = _TEXTS
 
 _LETTERS: Final = {StreamFamily.STREAM_FAMILY_THREAD: "t", StreamFamily.STREAM_FAMILY_AGENT: "a"}
 _EPHEMERAL_QUEUES: Final = "outcomes:"
@@ -63,6 +63,11 @@ def probe_key(node: str) -> str:
 def stream_key(family: StreamFamily.ValueType, slot: int, key: str) -> str:
     """The stream of a call thread or agent; entry ids are `<seq>-0`."""
     return f"{{rq:{_LETTERS[family]}{slot}}}:s:{key}"
+
+
+def fence_key(family: StreamFamily.ValueType, slot: int, key: str) -> str:
+    """Epoch below which the stream takes no event, once an heir has said so."""
+    return f"{{rq:{_LETTERS[family]}{slot}}}:f:{key}"
 
 
 def queue_keys(queue: str) -> tuple[str, str, str]:
@@ -125,9 +130,9 @@ class Store:
         """Returns when `home` has changed."""
         await self._moved.wait()
 
-    async def probe(self, node: str, now_us: int, timeout: float) -> None:
-        """Adds to the health stream of a node. Raises StoreUnavailable after `timeout` seconds."""
-        await self._line.ask("XADD", probe_key(node), "MAXLEN", 16, "*", "t", now_us, timeout=timeout)
+    async def probe(self, node: str, now_us: int) -> None:
+        """Adds to the health stream of a node. Raises StoreUnavailable."""
+        await self._line.ask("XADD", probe_key(node), "MAXLEN", 16, "*", "t", now_us, timeout=self._timeout)
 
     async def _connected(self, ask: Callable[..., Awaitable[Answer]]) -> None:
         home = name_of_primary(await ask("INFO", "replication"))
@@ -154,16 +159,37 @@ class Store:
     ) -> Awaitable[Any]:
         keys = [slot_key(family, slot), first_key(family, slot), home_key(family, slot)]
         numbers: dict[str, int] = {}
-        idle = self.settings.stream_idle_s * 1000 if family == StreamFamily.STREAM_FAMILY_THREAD else 0
-        limits = (self.settings.stream_events, self.settings.slot_events, idle, self._retention_ms)
+        limits = (
+            self.settings.stream_events,
+            self.settings.slot_events,
+            self._stream_idle_ms(family),
+            self._retention_ms,
+        )
         events: list[Argument] = []
         for item in items:
             number = numbers.get(item.key)
             if number is None:
                 number = numbers[item.key] = len(numbers) + 1
-                keys.append(stream_key(family, slot, item.key))
+                keys += (stream_key(family, slot, item.key), fence_key(family, slot, item.key))
             events += (number, item.seq, item.epoch, item.envelope, int(item.resume))
         return self._run(_APPEND, keys, lambda: [*limits, self.home, JUMP_MS, *events])
+
+    async def fence(
+        self, family: StreamFamily.ValueType, slot: int, fences: Sequence[tuple[str, int]]
+    ) -> list[tuple[int, int]]:
+        """Refuses lower epochs in streams of one slot; gives last seq and fence of each. Raises StoreUnavailable."""
+        keys = [
+            name
+            for key, _ in fences
+            for name in (stream_key(family, slot, key), fence_key(family, slot, key))
+        ]
+        epochs = [epoch for _, epoch in fences]
+        reply = await self._run(_FENCE, keys, lambda: [self._stream_idle_ms(family), *epochs])
+        return [(last, fence) for last, fence in reply]
+
+    def _stream_idle_ms(self, family: StreamFamily.ValueType) -> int:
+        """How long a stream without events is kept; 0: for ever."""
+        return self.settings.stream_idle_s * 1000 if family == StreamFamily.STREAM_FAMILY_THREAD else 0
 
     @property
     def _retention_ms(self) -> int:
@@ -215,6 +241,7 @@ class Store:
     async def close_stream(self, family: StreamFamily.ValueType, slot: int, key: str) -> None:
         """From now on the stream has the retention time to live."""
         await self.client.pexpire(stream_key(family, slot, key), self._retention_ms)
+        await self.client.pexpire(fence_key(family, slot, key), self._retention_ms)
 
     async def enqueue(
         self, queue: str, entries: Sequence[tuple[str, bytes]], now_ms: int

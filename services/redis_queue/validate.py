@@ -99,6 +99,17 @@ def enqueue(request: pb.EnqueueRequest) -> None:
     check.done()
 
 
+def fence_streams(request: pb.FenceStreamsRequest) -> None:
+    """Raises INVALID_ATTRIBUTE."""
+    check = Checks()
+    family(check, request.family)
+    check.length("fences", request.fences, 1, BATCH_EVENTS)
+    for number, fence in enumerate(request.fences):
+        check.matches(f"fences[{number}].stream_key", fence.stream_key, _KEY)
+        check.between(f"fences[{number}].epoch", fence.epoch, 1, (1 << 53) - 1)
+    check.done()
+
+
 def acknowledge(request: pb.AcknowledgeRequest) -> None:
     """Raises INVALID_ATTRIBUTE."""
     check = queue(request.queue)

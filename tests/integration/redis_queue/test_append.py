@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import redis.asyncio
 from voice.error.v1.reason_pb2 import Reason
 
+from mesh.errors import DomainError
 from mesh.rq import AGENT, THREAD, AppendRefused, PublisherFull, Rq
 from tests.integration.redis_queue.cluster import Cluster, client, cluster, envelope
 from tests.integration.servers import RedisServer
@@ -149,3 +150,65 @@ async def test_a_forgotten_stream_is_sent_again_or_goes_on_behind_the_gap(
         "voicemesh_redis_queue_events_lost_total"
     )
     assert lost == 4  # what the heir had not
+
+
+async def test_a_fenced_stream_takes_nothing_of_its_former_owner(nodes: Cluster, rq: Rq) -> None:
+    """An heir fences before it reads: what the former owner has still under way does not come behind what was read."""
+    publisher = rq.publisher(THREAD)
+    for seq in (1, 2):
+        await publisher.append(envelope("call-f", seq, epoch=5))
+    async with client(nodes) as heir:
+        ends = await heir.fence_streams(THREAD, {"call-f": 8, "call-new": 8})
+        assert ends == {"call-f": 2, "call-new": 0}
+        with pytest.raises(AppendRefused) as refused:
+            await publisher.append(envelope("call-f", 3, epoch=5))
+        assert refused.value.reason == Reason.REASON_STALE_EPOCH
+        assert (refused.value.last_seq, refused.value.epoch) == (2, 8)
+        with pytest.raises(AppendRefused, match="STALE_EPOCH"):
+            await publisher.append(envelope("call-new", 1, epoch=7))
+        await publisher.append(envelope("call-f", 2, epoch=5))  # what is there is acknowledged all the same
+        assert await heir.fence_streams(THREAD, {"call-f": 8}) == {"call-f": 2}
+        with pytest.raises(DomainError) as lower:
+            await rq.fence_streams(THREAD, {"call-f": 6})
+        assert lower.value.reason == Reason.REASON_STALE_EPOCH
+        await heir.publisher(THREAD).append(envelope("call-f", 3, epoch=8))
+    assert await seqs(rq, "call-f") == [1, 2, 3]
+
+
+async def test_a_stream_that_was_given_away_leaves_its_publisher(
+    own_redis: Callable[..., RedisServer],
+) -> None:
+    server = await asyncio.to_thread(own_redis)
+    async with cluster(server.url) as nodes, client(nodes) as rq:
+        publisher = rq.publisher(THREAD)
+        await publisher.append(envelope("call-g", 1, epoch=5))
+        server.pause()
+        lost = [publisher.append(envelope("call-g", seq, epoch=5)) for seq in (2, 3)]
+        kept = publisher.append(envelope("call-h", 1, epoch=5))
+        publisher.forget(["call-g"])
+        assert publisher.unacknowledged("call-g") == []
+        assert publisher.pending == 1
+        assert all(done.cancelled() for done in lost)
+        server.resume()
+        await asyncio.wait_for(kept, 20)
+        publisher.recall()  # nor is it sent again
+        assert await publisher.flush(10)
+        assert set(await seqs(rq, "call-g")) <= {1, 2, 3}  # what was under way already may have come in
+
+
+async def test_an_owner_that_gets_a_stream_back_begins_a_new_history(
+    own_redis: Callable[..., RedisServer],
+) -> None:
+    server = await asyncio.to_thread(own_redis)
+    async with cluster(server.url) as nodes, client(nodes) as rq:
+        publisher = rq.publisher(THREAD)
+        await publisher.append(envelope("call-i", 1, epoch=5))
+        server.pause()
+        old = [publisher.append(envelope("call-i", seq, epoch=5, text="old")) for seq in (2, 3)]
+        with pytest.raises(ValueError, match="waits for acknowledgement already"):
+            publisher.append(envelope("call-i", 2, epoch=5))
+        new = publisher.append(envelope("call-i", 2, epoch=9, text="old"))
+        assert all(done.cancelled() for done in old)
+        assert publisher.pending == 1
+        server.resume()
+        await asyncio.wait_for(new, 20)

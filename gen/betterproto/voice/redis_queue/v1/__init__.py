@@ -10,6 +10,8 @@ __all__ = (
     "CloseStreamResponse",
     "EnqueueRequest",
     "EnqueueResponse",
+    "FenceStreamsRequest",
+    "FenceStreamsResponse",
     "FollowStoreRequest",
     "FollowStoreResponse",
     "PublishRequest",
@@ -25,7 +27,9 @@ __all__ = (
     "ReadStreamResponse",
     "SlotBatch",
     "SlotCursor",
+    "StreamEnd",
     "StreamFamily",
+    "StreamFence",
 )
 
 from collections.abc import Iterable, Iterator
@@ -180,6 +184,43 @@ class EnqueueResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("voice.redis_queue.v1", "EnqueueResponse", EnqueueResponse)
+
+
+@dataclass(eq=False, repr=False)
+class FenceStreamsRequest(betterproto2.Message):
+    """
+    Fences streams.
+    """
+
+    family: "StreamFamily" = betterproto2.field(
+        1, betterproto2.TYPE_ENUM, default_factory=lambda: StreamFamily(0)
+    )
+    """
+    Family of the streams.
+    """
+
+    fences: "list[StreamFence]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    At most 512.
+    """
+
+
+default_message_pool.register_message("voice.redis_queue.v1", "FenceStreamsRequest", FenceStreamsRequest)
+
+
+@dataclass(eq=False, repr=False)
+class FenceStreamsResponse(betterproto2.Message):
+    """
+    They are fenced.
+    """
+
+    ends: "list[StreamEnd]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    One a stream, in the order of the request.
+    """
+
+
+default_message_pool.register_message("voice.redis_queue.v1", "FenceStreamsResponse", FenceStreamsResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -522,6 +563,46 @@ class SlotCursor(betterproto2.Message):
 default_message_pool.register_message("voice.redis_queue.v1", "SlotCursor", SlotCursor)
 
 
+@dataclass(eq=False, repr=False)
+class StreamEnd(betterproto2.Message):
+    """
+    Where a fenced stream ends.
+    """
+
+    last_seq: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
+    """
+    Last sequence number of the stream; 0 when it has no event.
+    """
+
+    epoch: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
+    """
+    Epoch below which events are refused now: higher than asked for when another owner was there before.
+    """
+
+
+default_message_pool.register_message("voice.redis_queue.v1", "StreamEnd", StreamEnd)
+
+
+@dataclass(eq=False, repr=False)
+class StreamFence(betterproto2.Message):
+    """
+    A stream and the epoch of its owner.
+    """
+
+    stream_key: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Stream key.
+    """
+
+    epoch: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
+    """
+    Epoch below which events are refused.
+    """
+
+
+default_message_pool.register_message("voice.redis_queue.v1", "StreamFence", StreamFence)
+
+
 class QueueServiceStub:
     """
     Streams: conditional append, reading by key and by slot. Queues: append once per id, read, acknowledge.
@@ -622,6 +703,21 @@ class QueueServiceStub:
             "/voice.redis_queue.v1.QueueService/CloseStream",
             CloseStreamRequest.SerializeToString,
             CloseStreamResponse.FromString,
+        )(message)
+
+    def fence_streams(self, message: "FenceStreamsRequest") -> "FenceStreamsResponse":
+        """
+        Fences streams: from now on events of a lower epoch are refused in them, also while they have no event of the new one. What
+        an heir asks for before it reads their ends: nothing of the former owner is appended behind what it has read. A fence is
+        never lowered; a repeat is harmless.
+        Errors: INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE.
+        May be called by: sip_cluster, agent_state.
+        """
+
+        return self._channel.unary_unary(
+            "/voice.redis_queue.v1.QueueService/FenceStreams",
+            FenceStreamsRequest.SerializeToString,
+            FenceStreamsResponse.FromString,
         )(message)
 
     def follow_store(self, message: "FollowStoreRequest | None" = None) -> "Iterator[FollowStoreResponse]":

@@ -568,6 +568,110 @@ class CloseStreamResponse(_message.Message):
 Global___CloseStreamResponse: _TypeAlias = CloseStreamResponse  # noqa: Y015
 
 @_typing.final
+class StreamFence(_message.Message):
+    """A stream and the epoch of its owner."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAM_KEY_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    stream_key: _builtins.str
+    """Stream key."""
+    epoch: _builtins.int
+    """Epoch below which events are refused."""
+    def __init__(
+        self,
+        *,
+        stream_key: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "stream_key", b"stream_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamFence: _TypeAlias = StreamFence  # noqa: Y015
+
+@_typing.final
+class FenceStreamsRequest(_message.Message):
+    """Fences streams."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAMILY_FIELD_NUMBER: _builtins.int
+    FENCES_FIELD_NUMBER: _builtins.int
+    family: Global___StreamFamily.ValueType
+    """Family of the streams."""
+    @_builtins.property
+    def fences(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamFence]:
+        """At most 512."""
+
+    def __init__(
+        self,
+        *,
+        family: Global___StreamFamily.ValueType = ...,
+        fences: _abc.Iterable[Global___StreamFence] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["family", b"family", "fences", b"fences"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FenceStreamsRequest: _TypeAlias = FenceStreamsRequest  # noqa: Y015
+
+@_typing.final
+class StreamEnd(_message.Message):
+    """Where a fenced stream ends."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAST_SEQ_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    last_seq: _builtins.int
+    """Last sequence number of the stream; 0 when it has no event."""
+    epoch: _builtins.int
+    """Epoch below which events are refused now: higher than asked for when another owner was there before."""
+    def __init__(
+        self,
+        *,
+        last_seq: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "last_seq", b"last_seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamEnd: _TypeAlias = StreamEnd  # noqa: Y015
+
+@_typing.final
+class FenceStreamsResponse(_message.Message):
+    """They are fenced."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ends(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamEnd]:
+        """One a stream, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        ends: _abc.Iterable[Global___StreamEnd] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends", b"ends"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FenceStreamsResponse: _TypeAlias = FenceStreamsResponse  # noqa: Y015
+
+@_typing.final
 class FollowStoreRequest(_message.Message):
     """Asks which store is written to."""
 

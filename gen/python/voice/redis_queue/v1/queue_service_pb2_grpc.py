@@ -70,6 +70,11 @@ class QueueServiceStub:
                 request_serializer=voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.CloseStreamRequest.SerializeToString,
                 response_deserializer=voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.CloseStreamResponse.FromString,
                 _registered_method=True)
+        self.FenceStreams = channel.unary_unary(
+                '/voice.redis_queue.v1.QueueService/FenceStreams',
+                request_serializer=voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.FenceStreamsRequest.SerializeToString,
+                response_deserializer=voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.FenceStreamsResponse.FromString,
+                _registered_method=True)
         self.FollowStore = channel.unary_stream(
                 '/voice.redis_queue.v1.QueueService/FollowStore',
                 request_serializer=voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.FollowStoreRequest.SerializeToString,
@@ -147,6 +152,17 @@ class QueueServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FenceStreams(self, request, context):
+        """Fences streams: from now on events of a lower epoch are refused in them, also while they have no event of the new one. What
+        an heir asks for before it reads their ends: nothing of the former owner is appended behind what it has read. A fence is
+        never lowered; a repeat is harmless.
+        Errors: INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE.
+        May be called by: sip_cluster, agent_state.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def FollowStore(self, request, context):
         """Tells which store this node writes to: once at the beginning, and again at each change. Another one means that what was
         acknowledged in the last seconds may not be in it (Redis copies to its replica a moment later): who sent it sends it again.
@@ -194,6 +210,11 @@ def add_QueueServiceServicer_to_server(servicer, server):
                     servicer.CloseStream,
                     request_deserializer=voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.CloseStreamRequest.FromString,
                     response_serializer=voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.CloseStreamResponse.SerializeToString,
+            ),
+            'FenceStreams': grpc.unary_unary_rpc_method_handler(
+                    servicer.FenceStreams,
+                    request_deserializer=voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.FenceStreamsRequest.FromString,
+                    response_serializer=voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.FenceStreamsResponse.SerializeToString,
             ),
             'FollowStore': grpc.unary_stream_rpc_method_handler(
                     servicer.FollowStore,
@@ -391,6 +412,33 @@ class QueueService:
             '/voice.redis_queue.v1.QueueService/CloseStream',
             voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.CloseStreamRequest.SerializeToString,
             voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.CloseStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FenceStreams(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/voice.redis_queue.v1.QueueService/FenceStreams',
+            voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.FenceStreamsRequest.SerializeToString,
+            voice_dot_redis__queue_dot_v1_dot_queue__service__pb2.FenceStreamsResponse.FromString,
             options,
             channel_credentials,
             insecure,

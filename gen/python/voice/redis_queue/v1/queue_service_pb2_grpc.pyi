@@ -71,6 +71,13 @@ class QueueServiceStub:
     Errors: INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE.
     May be called by: sip_cluster, call_state.
     """
+    FenceStreams: _grpc.UnaryUnaryMultiCallable[_queue_service_pb2.FenceStreamsRequest, _queue_service_pb2.FenceStreamsResponse]
+    """Fences streams: from now on events of a lower epoch are refused in them, also while they have no event of the new one. What
+    an heir asks for before it reads their ends: nothing of the former owner is appended behind what it has read. A fence is
+    never lowered; a repeat is harmless.
+    Errors: INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE.
+    May be called by: sip_cluster, agent_state.
+    """
     FollowStore: _grpc.UnaryStreamMultiCallable[_queue_service_pb2.FollowStoreRequest, _queue_service_pb2.FollowStoreResponse]
     """Tells which store this node writes to: once at the beginning, and again at each change. Another one means that what was
     acknowledged in the last seconds may not be in it (Redis copies to its replica a moment later): who sent it sends it again.
@@ -120,6 +127,13 @@ class QueueServiceAsyncStub(QueueServiceStub):
     """Ends a stream: it is kept for the retention time, then removed.
     Errors: INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE.
     May be called by: sip_cluster, call_state.
+    """
+    FenceStreams: _aio.UnaryUnaryMultiCallable[_queue_service_pb2.FenceStreamsRequest, _queue_service_pb2.FenceStreamsResponse]  # type: ignore[assignment]
+    """Fences streams: from now on events of a lower epoch are refused in them, also while they have no event of the new one. What
+    an heir asks for before it reads their ends: nothing of the former owner is appended behind what it has read. A fence is
+    never lowered; a repeat is harmless.
+    Errors: INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE.
+    May be called by: sip_cluster, agent_state.
     """
     FollowStore: _aio.UnaryStreamMultiCallable[_queue_service_pb2.FollowStoreRequest, _queue_service_pb2.FollowStoreResponse]  # type: ignore[assignment]
     """Tells which store this node writes to: once at the beginning, and again at each change. Another one means that what was
@@ -209,6 +223,19 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
         """Ends a stream: it is kept for the retention time, then removed.
         Errors: INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE.
         May be called by: sip_cluster, call_state.
+        """
+
+    @_abc_1.abstractmethod
+    def FenceStreams(
+        self,
+        request: _queue_service_pb2.FenceStreamsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_service_pb2.FenceStreamsResponse, _abc.Awaitable[_queue_service_pb2.FenceStreamsResponse]]:
+        """Fences streams: from now on events of a lower epoch are refused in them, also while they have no event of the new one. What
+        an heir asks for before it reads their ends: nothing of the former owner is appended behind what it has read. A fence is
+        never lowered; a repeat is harmless.
+        Errors: INVALID_ATTRIBUTE, DEPENDENCY_UNAVAILABLE.
+        May be called by: sip_cluster, agent_state.
         """
 
     @_abc_1.abstractmethod
