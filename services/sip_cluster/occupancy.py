@@ -15,20 +15,28 @@ class Occupancy:
         """`epochs`: slot -> epoch of the slots that are served, kept current by the engine, which calls `changed`
         then."""
         self.epochs = epochs
-        self._choice: tuple[int, ...] = tuple(epochs)
+        self._leaving: Collection[int] = ()
+        self._choice: tuple[int, ...] | None = None
 
     def changed(self, leaving: Collection[int] = ()) -> None:
-        """A slot was taken or given. New calls get slots that are not `leaving`."""
-        self._choice = tuple(slot for slot in self.epochs if slot not in leaving)
+        """A slot was taken or given. New calls get slots that are not `leaving`. Costs nothing until the next call: slots
+        come and go by the hundred."""
+        self._leaving = leaving
+        self._choice = None
 
     @property
     def any(self) -> bool:
         """Whether there is a slot for a new call."""
-        return bool(self._choice)
+        return bool(self._choices())
 
     def choose(self) -> int:
         """A slot for a new call. IndexError when there is none."""
-        return random.choice(self._choice)  # which of our own slots is no secret
+        return random.choice(self._choices())  # which of our own slots is no secret
+
+    def _choices(self) -> tuple[int, ...]:
+        if self._choice is None:
+            self._choice = tuple(slot for slot in self.epochs if slot not in self._leaving)
+        return self._choice
 
     def epoch(self, slot: int) -> int:
         """Epoch of a slot. Raises NotOwner."""

@@ -13,6 +13,7 @@ def test_new_calls_avoid_slots_that_leave() -> None:
     slots = Occupancy(epochs)
     assert not slots.any
     epochs.update({1: 10, 2: 20, 3: 30})
+    assert not slots.any, "nobody has said that something changed"
     slots.changed({2})
     assert {slots.choose() for _ in range(200)} == {1, 3}
     slots.changed({1, 2, 3})
