@@ -100,9 +100,8 @@ class Process:
             await self.kill()
             raise
         finally:
-            if not asked.done():
-                asked.cancel()
-                await asyncio.gather(asked, return_exceptions=True)
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
         if "error" in answer:
             raise StepFailed(f"{op} refused: {answer['error']}: {answer['message']}")
         ok: dict[str, Any] = answer["ok"]

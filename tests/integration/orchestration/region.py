@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import redis.asyncio
 import yaml
@@ -149,7 +150,8 @@ class Region:
         return found
 
     async def send(self, caller: Caller, name: str, data: str = "") -> None:
-        """An event for the session from outside, sent until it is taken."""
+        """An event for the session from outside, sent until it is taken. The owner may die after it has taken it; when the
+        heir is asked again, the session may have ended with it."""
         request = SendEventRequest(
             tenant=caller.tenant,
             session_id=caller.session,
@@ -157,7 +159,11 @@ class Region:
             data_json=data,
             request_id=f"r-{next(self._requests)}",
         )
-        await self.owners.call(self.stub.SendEvent, request, caller.slot, 20.0)
+        try:
+            await self.owners.call(self.stub.SendEvent, request, caller.slot, 60.0)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.NOT_FOUND:
+                raise
 
     async def records(self, kind: str = "sessions") -> dict[str, SessionRecord]:
         """What Redis has: sessions that are awake, or `asleep`."""
@@ -181,6 +187,12 @@ class Region:
         assert found, f"{name} is not among the metrics of {node}"
         return float(found[0])
 
+    def cpu(self, node: str) -> float:
+        """CPU seconds of a node and its worker processes."""
+        process = self.nodes.nodes[node].process
+        assert process is not None
+        return sum(_cpu(pid) for pid in (process.pid, *self._workers(process.pid)))
+
     async def terminate(self, node: str) -> int:
         """SIGTERM; gives the exit code."""
         return await asyncio.to_thread(self.nodes.nodes[node].terminate)
@@ -189,11 +201,15 @@ class Region:
         """kill -9 of a node's worker processes; how many there were."""
         process = self.nodes.nodes[node].process
         assert process is not None
-        tasks = Path(f"/proc/{process.pid}/task").iterdir()
-        children = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+        children = self._workers(process.pid)
         for child in children:
             os.kill(child, signal.SIGKILL)
         return len(children)
+
+    @staticmethod
+    def _workers(pid: int) -> list[int]:
+        tasks = Path(f"/proc/{pid}/task").iterdir()
+        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
     async def routed(self, callers: Sequence[Caller], destination: str, seconds: float = 15.0) -> None:
         """Waits until each of the calls was routed there, exactly once."""
@@ -233,6 +249,12 @@ class Region:
 
         await eventually(has_share, 30)
         return node
+
+
+def _cpu(pid: int) -> float:
+    """User and system time of a process, seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(field) for field in fields[11:13]) / os.sysconf("SC_CLK_TCK")
 
 
 def _tenant(applications: ApplicationServer, route_points: dict[str, dict[str, Any]]) -> str:

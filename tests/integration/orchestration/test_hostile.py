@@ -18,10 +18,14 @@ SCRIPTS = {
     "8103": ("deep recursion", "function f(n) { return f(n + 1) + 1; } f(0);"),
     "8104": ("a huge string", "var s = 'x'; while (true) s += s;"),
     "8105": ("a regular expression bomb", "/^(a+)+$/.test('a'.repeat(40) + 'b');"),
-    "8106": ("many events", "for (var i = 0; i < 5000; i++) _genesys.session.fetch('http://127.0.0.1:1/');"),
+    "8106": ("many effects", "for (var i = 0; i < 5000; i++) _genesys.ixn.setuData({n: i});"),
     "8107": ("a native call of seconds", "Array.prototype.indexOf.call({length: 9007199254740991}, 1);"),
     "8108": ("an endless native call", "new Array(4294967295).join('abc');"),
 }
+POLLUTION = """
+Object.prototype.polluted = 'yes'; Object.prototype.then = 1; JSON.stringify = function () { return '{"finished":true}'; };
+Array.prototype.toJSON = function () { return 'gone'; }; Array.prototype.push = function () { throw new Error('mine'); };
+"""
 TRICKS = """
 var found = [];
 function attempt(name, work) { try { if (work()) found.push(name); } catch (e) {} }
@@ -31,10 +35,8 @@ attempt('std', function () { return typeof std !== 'undefined' || typeof os !== 
 attempt('import', function () { return new Function('return this')() !== globalThis; });
 attempt('constructor', function () { return ({}).constructor.constructor('return process')(); });
 attempt('load', function () { return typeof load !== 'undefined' || typeof read !== 'undefined'; });
-Object.prototype.polluted = 'yes'; Array.prototype.push = function () { throw new Error('mine'); };
-Object.prototype.then = 1; JSON.stringify = function () { return '{"finished":true}'; };
-Array.prototype.toJSON = function () { return 'gone'; };
 """
+ATTACKS = SCRIPTS | {"8109": ("a runtime of its own", POLLUTION + "_genesys.ixn.setuData({n: 1});")}
 
 
 def hostile(script: str) -> str:
@@ -102,7 +104,7 @@ class Traffic:
 async def test_hostile_applications_end_and_their_neighbours_go_on(
     etcd_server: EtcdServer, redis_server: RedisServer, redis_client: redis.asyncio.Redis, region: str
 ) -> None:
-    texts = {number: hostile(script) for number, (_, script) in SCRIPTS.items()}
+    texts = {number: hostile(script) for number, (_, script) in ATTACKS.items()}
     texts |= {"8000": NEIGHBOUR, "8100": tricky()}
     async with region_of(etcd_server, redis_server, redis_client, region, texts) as r:
         r.tenant.open.set()
@@ -117,7 +119,7 @@ async def test_hostile_applications_end_and_their_neighbours_go_on(
         await eventually(all_wait, 30, 0.2)
         traffic = Traffic(r, neighbours)
         quiet = await traffic.run(QUIET_S)
-        attackers = {number: r.call(number) for number in SCRIPTS}
+        attackers = {number: r.call(number) for number in ATTACKS}
         tricky_call = r.call("8100")
         attacked = await traffic.run(2 * QUIET_S)
         await r.routed(list(attackers.values()), DEFAULT_DN, 60)
