@@ -11,9 +11,9 @@ from mesh.envoy.bootstrap import bootstrap
 from mesh.envoy.contracts import DESCRIPTOR_SET
 from mesh.envoy.node import Edge, Ingress, Sidecar
 from mesh.identity.files import write_private
-from mesh.local import binaries
+from mesh.local import binaries, redis_group
 from mesh.local.environment import service_environment
-from mesh.local.layout import ETCD_PEER_PORT, METRICS_PORT, REDIS_PORT, Instance, Layout
+from mesh.local.layout import ETCD_PEER_PORT, METRICS_PORT, Instance, Layout
 from mesh.local.process import Command
 from mesh.local.settings import REPOSITORY
 
@@ -78,30 +78,9 @@ class Commands:
         ]
         return Command("etcd", argv, base_environment())
 
-    def redis(self) -> Command:
-        """The primary. Append-only, so that one that is killed and comes back does not empty its replica."""
-        return self._redis("redis", self.layout.infrastructure(2), [])
-
-    def redis_replica(self) -> Command:
-        """The replica."""
-        primary = ["--replicaof", self.layout.infrastructure(2), str(REDIS_PORT)]
-        ip = self.layout.infrastructure(3)
-        return self._redis("redis-replica", ip, [*primary, "--replica-announce-ip", ip])
-
-    def _redis(self, name: str, ip: str, further: list[str]) -> Command:
-        folder = self.run_dir / name
-        folder.mkdir(parents=True, exist_ok=True)
-        argv = [binaries.redis_server(), "--bind", ip, "--port", str(REDIS_PORT), "--dir", str(folder)]
-        argv += ["--protected-mode", "no", "--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]
-        argv += [
-            "--maxmemory-policy",
-            "noeviction",
-            "--repl-diskless-sync",
-            "yes",
-            "--repl-diskless-sync-delay",
-            "0",
-        ]
-        return Command(name, [*argv, *further], base_environment())
+    def redis(self) -> list[Command]:
+        """The primary, its replica and the Sentinels that put the one in the other's place."""
+        return redis_group.commands(self.layout, self.run_dir, base_environment())
 
     def xds(self) -> Command:
         """The control plane with the reflection server."""

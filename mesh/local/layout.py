@@ -61,6 +61,11 @@ SIP_PORT = 5060
 ETCD_PORT = 2379
 ETCD_PEER_PORT = 2380
 REDIS_PORT = 6379
+SENTINEL_PORT = 26379
+SENTINELS = 3
+"""Two of them must agree that the primary is gone."""
+REDIS_NAME = "voicemesh"
+"""What the Sentinels call the primary."""
 EDGE_PORT = 8443
 MAX_ENGINES = 10
 """Engines of a pod: the templates have one digit for them."""
@@ -158,18 +163,23 @@ class Layout:
 
     @property
     def redis(self) -> str:
-        """host:port of the primary."""
+        """host:port of the Redis that begins as the primary."""
         return f"{self.infrastructure(2)}:{REDIS_PORT}"
 
     @property
-    def redis_url(self) -> str:
-        """URL of the primary, as VOICEMESH_REDIS has it."""
-        return f"redis://{self.redis}/0"
+    def redis_replica(self) -> str:
+        """host:port of the Redis that begins as its replica."""
+        return f"{self.infrastructure(3)}:{REDIS_PORT}"
 
     @property
-    def redis_replica(self) -> str:
-        """host:port of the replica."""
-        return f"{self.infrastructure(3)}:{REDIS_PORT}"
+    def sentinels(self) -> tuple[str, ...]:
+        """host:port of each Sentinel."""
+        return tuple(f"{self.infrastructure(21 + n)}:{SENTINEL_PORT}" for n in range(SENTINELS))
+
+    @property
+    def redis_url(self) -> str:
+        """VOICEMESH_REDIS: the Sentinels, who know the primary."""
+        return f"redis+sentinel://{','.join(self.sentinels)}/{REDIS_NAME}"
 
     @property
     def edge(self) -> str:

@@ -84,8 +84,8 @@ class LocalMesh:
 
     @property
     def redis(self) -> str:
-        """URL of Redis, the primary."""
-        return self.layout.redis_url
+        """URL of the Redis that begins as the primary."""
+        return f"redis://{self.layout.redis}/0"
 
     @property
     def sip_proxies(self) -> list[str]:
@@ -107,7 +107,7 @@ class LocalMesh:
 
     def process(self, name: str) -> ManagedProcess:
         """A process by name: "sip_cluster-0", "sip_cluster-0.envoy", "edge", "etcd", "redis",
-        "redis-replica", "xds"."""
+        "redis-replica", "redis-sentinel-0" … "redis-sentinel-2", "xds"."""
         if name not in self._processes:
             raise KeyError(f"no process is called {name}; there are {', '.join(sorted(self._processes))}")
         return self._processes[name]
@@ -168,7 +168,7 @@ class LocalMesh:
 
     async def _bring_up(self, commands: Commands) -> None:
         instances = self.instances()
-        stores = [commands.etcd(), commands.redis(), commands.redis_replica()]
+        stores = [commands.etcd(), *commands.redis()]
         envoys = [commands.edge(), *(commands.sidecar(instance) for instance in instances)]
         await self._spawn([*stores, commands.xds()])
         await self._spawn(envoys)

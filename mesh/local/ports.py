@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mesh.local.layout import ETCD_PEER_PORT, REDIS_PORT, Layout
+from mesh.local.layout import ETCD_PEER_PORT, Layout
 from mesh.local.settings import NETS
 
 
@@ -37,8 +37,9 @@ def needs(layout: Layout) -> list[Need]:
     found = [
         Need(layout.etcd, "etcd clients"),
         Need(f"{layout.infrastructure(1)}:{ETCD_PEER_PORT}", "etcd peers"),
-        Need(f"{layout.infrastructure(2)}:{REDIS_PORT}", "Redis"),
-        Need(f"{layout.infrastructure(3)}:{REDIS_PORT}", "Redis replica"),
+        Need(layout.redis, "Redis"),
+        Need(layout.redis_replica, "Redis replica"),
+        *(Need(sentinel, "Redis Sentinel") for sentinel in layout.sentinels),
         Need(layout.xds_metrics, "metrics of the control plane"),
         Need(layout.edge, "edge"),
         Need(layout.edge_admin, "admin interface of the edge"),

@@ -32,6 +32,8 @@ class Command:
     """The whole environment."""
     directory: Path | None = None
     """Working directory; the starter's when None."""
+    restart_s: float = 0.0
+    """Seconds it stays away at least when it has ended."""
 
 
 class ManagedProcess:
@@ -154,7 +156,7 @@ class ManagedProcess:
             if self._ending.is_set():
                 return
             self.ends += 1
-            delay = backoff.after_end(time.monotonic() - started)
+            delay = max(backoff.after_end(time.monotonic() - started), self.command.restart_s)
             self._notice(
                 f"{self.name} ended ({_reason(code)}); starting it again in {delay:.1f} s, log: {self.log}"
             )

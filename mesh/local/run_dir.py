@@ -6,11 +6,19 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from mesh.local.layout import SERVICE_NUMBERS
+from mesh.local.layout import SENTINELS, SERVICE_NUMBERS
 
 MARKER = ".voicemesh-run"
 """File by which a folder is known to be ours to empty."""
-DISPOSABLE = ("etcd", "redis", "redis-replica", "identity", "s", *SERVICE_NUMBERS)
+DISPOSABLE = (
+    "etcd",
+    "redis",
+    "redis-replica",
+    *(f"redis-sentinel-{number}" for number in range(SENTINELS)),
+    "identity",
+    "s",
+    *SERVICE_NUMBERS,
+)
 """What is removed at the end: stores, keys, sockets, and what services keep in folders of their name."""
 KEPT = ("logs", "envoy")
 """What stays for whoever wants to know what happened, until the next start."""
