@@ -88,6 +88,16 @@ def thousand(folder: Path) -> str:
         "switches": [{"name": "sip", "tserver_dbid": 101}],
         "dns": [{"number": f"[10000-{last}]", "type": "extension", "switch": "sip", "enabled": True}],
         "agent_logins": [{"code": f"A[10000-{last}]", "switch": "sip", "wrapup_s": 0}],
+        "persons": [
+            {
+                "user_name": f"agent[10000-{last}]",
+                "employee_id": "E${nn}",
+                "first_name": "Agent",
+                "last_name": "${nn}",
+                "is_agent": True,
+                "agent_logins": ["A${nn}"],
+            }
+        ],
     }
     (folder / "t1.yaml").write_text(yaml.safe_dump(tenant))
     return str(folder)
@@ -104,21 +114,22 @@ async def test_a_thousand_agents_are_what_they_asked_to_be_after_kills_and_scali
     tmp_path: Path,
 ) -> None:
     """2 -> 5 -> 2 nodes and two kills while every agent changes its state; each agent is its own oracle."""
+    patience = {"AGENT_STATE_CONFIG_TIMEOUT_MS": "10000"}  # logins are not the point here
     async with region_of(
-        etcd_server, redis_server, redis_client, region, nodes=2, seed=thousand(tmp_path)
+        etcd_server, redis_server, redis_client, region, nodes=2, seed=thousand(tmp_path), **patience
     ) as at:
         workers = [Worker(10_000 + n) for n in range(AGENTS)]
-        room, chance = asyncio.Semaphore(AT_ONCE), random.Random(17)
+        door, room, chance = asyncio.Semaphore(30), asyncio.Semaphore(AT_ONCE), random.Random(17)
 
         async def log_in(worker: Worker) -> None:
-            async with room:
+            async with door:
                 await worker.log_in(at)
 
         await asyncio.gather(*(log_in(worker) for worker in workers))
         work = asyncio.gather(*(worker.work(at, chance, room) for worker in workers))
         await _progress(workers, 0.1)
         await at.nodes.kill("agent_state-0")
-        await asyncio.gather(*(at.nodes.start("agent_state", n) for n in (2, 3, 4, 5)))
+        await asyncio.gather(*(at.nodes.start("agent_state", n, **patience) for n in (2, 3, 4, 5)))
         await _progress(workers, 0.4)
         await at.nodes.kill("agent_state-3")
         for name in ("agent_state-4", "agent_state-5", "agent_state-1"):

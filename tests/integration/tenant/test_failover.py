@@ -182,3 +182,26 @@ async def test_a_request_whose_answer_no_queue_takes_ends_and_the_agent_is_free(
     answer = await at.answered(1, 8)  # sooner than the reservation for the other would end by itself
     assert answer.request_id == good
     await at.until_waiting([])
+
+
+async def test_callers_keep_their_place_when_the_router_and_the_agents_owner_die_together(
+    etcd_server: EtcdServer,
+    redis_server: RedisServer,
+    redis_client: redis.asyncio.Redis,
+    region: str,
+    tmp_path: Path,
+) -> None:
+    async with region_of(etcd_server, redis_server, redis_client, region, tmp_path, nodes=2) as at:
+        ids = [await at.submit(AGENT, priority=9 - n) for n in range(4)]
+        await at.until_waiting(ids)
+        await ready(at)
+        first = await at.answered(1)
+        slot = agent_slot("t1", f"agent:{AGENT}")
+        owner = at.agents.owners._directory.owner(slot)
+        assert owner is not None
+        await asyncio.gather(at.nodes.kill(await at.owner()), at.nodes.kill(owner.node))
+        await at.call(first)
+        for number in range(2, len(ids) + 1):
+            await at.call(await at.answered(number, 40))
+        assert [answer.request_id for answer in at.answers] == ids
+        await at.until_waiting([])
