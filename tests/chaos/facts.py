@@ -135,6 +135,16 @@ class QueueAtEnd:
 
 
 @dataclass(frozen=True)
+class RecordsAtEnd:
+    """Snapshots of a slot that are still there after every call is over."""
+
+    key: str
+    """Redis key of the hash."""
+    names: tuple[str, ...]
+    """Its fields: CallThreadIDs, session ids."""
+
+
+@dataclass(frozen=True)
 class ClientRequest:
     """A request of a client at the edge, sent again under the same id until it was answered."""
 
@@ -178,6 +188,7 @@ class Facts:
     agents: list[AgentAtEnd] = field(default_factory=list)
     slots: list[SlotAtEnd] = field(default_factory=list)
     queues: list[QueueAtEnd] = field(default_factory=list)
+    records: list[RecordsAtEnd] = field(default_factory=list)
     requests: list[ClientRequest] = field(default_factory=list)
     struck: list[Struck] = field(default_factory=list)
     slot_counts: dict[str, int] = field(default_factory=dict)

@@ -22,7 +22,7 @@ from voice.tlib.v1.envelope_pb2 import EventEnvelope
 from mesh.etcd import Etcd
 from mesh.local import LocalMesh
 from mesh.metadata import PEER_KEY
-from tests.chaos.facts import AgentAtEnd, Claim, QueueAtEnd, SlotAtEnd, StreamEvent
+from tests.chaos.facts import AgentAtEnd, Claim, QueueAtEnd, RecordsAtEnd, SlotAtEnd, StreamEvent
 from tests.chaos.faults import primary
 from tests.chaos.schedule import STATEFUL
 from tests.e2e.platform import name_of
@@ -31,6 +31,8 @@ OPERATOR = ((PEER_KEY, "spiffe://voicemesh.local/ns/voice/sa/tenant"),)
 """Who asks at the nodes' sockets: somebody who may list agents."""
 FAMILIES = {"t": "thread", "a": "agent"}
 PAGE = 1000
+SNAPSHOTS = ("{sip_cluster:*}:calls", "{orchestration:*}:sessions", "{orchestration:*}:asleep")
+"""Hashes that are empty, so gone, when every call is over."""
 
 
 class OwnershipHistory:
@@ -137,6 +139,16 @@ async def queue_depths(client: redis.asyncio.Redis) -> list[QueueAtEnd]:
         name = key.decode().removeprefix("{rq:q:").removesuffix("}:entries")
         if not name.startswith("outcomes:"):
             found.append(QueueAtEnd(name, await client.xlen(key)))
+    return found
+
+
+async def records_left(client: redis.asyncio.Redis) -> list[RecordsAtEnd]:
+    """Snapshots of calls and of sessions."""
+    found = []
+    for pattern in SNAPSHOTS:
+        async for key in client.scan_iter(match=pattern, count=PAGE):
+            names = cast("list[bytes]", await client.hkeys(key))
+            found.append(RecordsAtEnd(key.decode(), tuple(sorted(name.decode() for name in names))))
     return found
 
 

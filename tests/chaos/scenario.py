@@ -115,7 +115,8 @@ async def _come_to_rest(platform: Platform, facts: Facts, shape: Shape, clerks: 
         agents = await _agents(platform, shape)
         async with recorder.redis_primary(platform.mesh) as client:
             queues = await recorder.queue_depths(client)
-        waits = any(queue.depth for queue in queues)
+            records = await recorder.records_left(client)
+        waits = any(queue.depth for queue in queues) or records
         busy = any(a.calls or a.reserved or a.phase != a.expected for a in agents)
         slots = await recorder.slots(platform.mesh)
         owned = (
@@ -124,7 +125,7 @@ async def _come_to_rest(platform: Platform, facts: Facts, shape: Shape, clerks: 
             == sum(facts.slot_counts.values())
         )
         if not (waits or busy or not owned) or time.monotonic() > until:
-            facts.agents, facts.queues, facts.slots = agents, queues, slots
+            facts.agents, facts.queues, facts.slots, facts.records = agents, queues, slots, records
             return
         await asyncio.sleep(0.5)
 

@@ -19,6 +19,12 @@ COUNTS = {
     "front_end": 2, "registrar": 2, "dial_plan": 2, "config": 2,
 }  # fmt: skip
 COMPLETE = 0.999
+MARKS = {
+    "kills": pytest.mark.feature("SC-04"),
+    "freezes": pytest.mark.feature("XC-04"),
+    "etcd": pytest.mark.feature("XC-05"),
+    "redis": pytest.mark.feature("XC-06"),
+}
 SIP_NODE_S, OTHER_S = 3.0, 1.0
 """New calls go on within so many seconds of a SIP node's death, and of any other's."""
 
@@ -31,7 +37,7 @@ def settings() -> ChaosSettings:
 
 @pytest.mark.timeout(0)
 @pytest.mark.slow
-@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("plan", [pytest.param(plan, marks=MARKS.get(plan, ())) for plan in PLANS])
 async def test_nothing_that_dies_takes_a_call_with_it(
     plan: str, chaos_long: bool, settings: ChaosSettings, tmp_path: Path
 ) -> None:
@@ -41,7 +47,7 @@ async def test_nothing_that_dies_takes_a_call_with_it(
         pytest.skip(f"not among CHAOS_PLANS: {', '.join(settings.plans)}")
     if plan in ("cuts", "mixed") and (why := network.why_not()):
         pytest.skip(why)
-    schedule = draw(plan, settings.seed, settings.minutes, COUNTS)
+    schedule = draw(plan, settings.seed, settings.minutes_of(plan), COUNTS)
     shape = Shape(routed_rate=settings.rate * 0.8, direct_rate=settings.rate * 0.2, seconds=schedule.seconds)
     async with Platform(tmp_path / "mesh", COUNTS, ENVIRONMENT) as platform:
         report = await run(platform, schedule, shape, tmp_path, print)

@@ -6,7 +6,7 @@ import pytest
 
 from mesh.local.layout import SERVICE_NUMBERS
 from tests.chaos.schedule import PLANS, SERVICES, STATEFUL, draw
-from tests.chaos.settings import ChaosSettings
+from tests.chaos.settings import MINUTES, ChaosSettings
 
 COUNTS = dict.fromkeys(SERVICES, 2)
 
@@ -49,6 +49,15 @@ def test_a_clock_is_off_by_what_the_design_allows() -> None:
     faults = [fault for fault in draw("clocks", 5, 20, COUNTS).faults if fault.kind == "skew"]
     assert {fault.process.rpartition("-")[0] for fault in faults} == set(STATEFUL)
     assert all(0.3 <= abs(fault.amount) <= 0.5 for fault in faults)
+
+
+def test_each_plan_has_a_length_in_which_every_kind_of_process_has_its_turn() -> None:
+    assert set(MINUTES) == set(PLANS)
+    for plan in ("kills", "freezes"):
+        faults = draw(plan, 11, MINUTES[plan], COUNTS).faults
+        assert set(SERVICES) <= {fault.process.partition(".")[0].rpartition("-")[0] for fault in faults}
+    assert ChaosSettings.from_env({}).minutes_of("kills") == 20
+    assert ChaosSettings.from_env({"CHAOS_MINUTES": "3"}).minutes_of("kills") == 3
 
 
 def test_settings_name_everything_that_is_wrong() -> None:

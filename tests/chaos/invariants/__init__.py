@@ -4,7 +4,7 @@ established   no established call is lost, no leg is left behind
 streams       each stream is one sequence without gaps, told to clients once and in order
 ownership     one owner a slot at any time, and nobody publishes without owning
 agents        nobody is offered two calls at once, nobody is left busy
-callers       no caller is forgotten, nothing waits at the end
+callers       no caller is forgotten, nothing waits or is left at the end
 requests      every request is answered, and acts once
 """
 
@@ -27,6 +27,7 @@ CHECKS = (
     agents.left_busy,
     callers.forgotten,
     callers.left_waiting,
+    callers.records_left,
     requests.unanswered,
     requests.done_twice,
 )

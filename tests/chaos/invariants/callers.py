@@ -1,4 +1,4 @@
-"""No caller is forgotten: everybody who called got an answer, and nothing waits when all have gone."""
+"""No caller is forgotten: everybody who called got an answer, and nothing waits or is left when all have gone."""
 
 from __future__ import annotations
 
@@ -23,3 +23,10 @@ def left_waiting(facts: Facts) -> Iterator[Violation]:
     for queue in facts.queues:
         if queue.depth:
             yield Violation("no caller forgotten", queue.queue, f"{queue.depth} entries wait")
+
+
+def records_left(facts: Facts) -> Iterator[Violation]:
+    """Calls and sessions whose snapshots are kept although they are over: an heir would bring them back to life."""
+    for record in facts.records:
+        names = ", ".join(record.names[:3])
+        yield Violation("nothing left of what is over", record.key, f"{len(record.names)} left: {names}")
