@@ -251,6 +251,10 @@ class SipNode:
         if len(self._held) == 1:
             self.prove(slot, epoch, self._proved)
 
+    def epoch_of(self, entry: Entry) -> int:
+        """The epoch under which a thread's slot is served: a slot that was lost and came back has a newer one."""
+        return self._serving.get(entry.thread.slot, entry.epoch)
+
     def prove(self, slot: int, epoch: int, done: Callable[[bool], None]) -> None:
         """Whether the slot is still ours, by a fenced write."""
 

@@ -98,13 +98,17 @@ class Dialogs:
         thread = entry.thread
         key = Key(thread.id, thread.slot, leg)
         if leg == 1:
-            self._node.gate(thread.slot, entry.epoch, self._wire.to_caller, entry.call_id, key, what)
+            self._node.gate(
+                thread.slot, self._node.epoch_of(entry), self._wire.to_caller, entry.call_id, key, what
+            )
             return
         known = thread.legs.get(leg)
         uri = known.contact if known is not None else self._node.platform.contacts.get(key, "")
         if uri:
             self._node.platform.contacts[key] = uri
-            self._node.gate(thread.slot, entry.epoch, self._wire.to_phone, uri, key, what, entry.conn_id)
+            self._node.gate(
+                thread.slot, self._node.epoch_of(entry), self._wire.to_phone, uri, key, what, entry.conn_id
+            )
 
     # -- what is heard ----------------------------------------------------------------------------------------
 

@@ -17,6 +17,8 @@ from services.redis_queue.appender import same_event
 from tests.simulation.world import MS, SECOND, Process, World
 
 RETRY = 200 * MS
+LATE_AFTER = 10 * SECOND
+"""How late a batch may still be stored that a node had taken when it stood still."""
 THREAD, AGENT = "thread", "agent"
 
 
@@ -197,7 +199,7 @@ class Publisher:
         self._last = when
         lost, unanswered = world.lost(), world.lost()
         if lost and world.chance(0.5):  # the batch turns up late, after it was sent another way
-            world.after(int(world.rng.random() * 2 * SECOND), self._append, 0, -1, batch)
+            world.after(int(world.rng.random() * LATE_AFTER), self._append, 0, -1, batch)
         if not lost:
             answer_to = -1 if unanswered else number
             world.after(when - world.now, self._append, self._process.starts, answer_to, batch)

@@ -39,6 +39,8 @@ class Watch:
         """Token -> when its reservation ends."""
         self._outcomes: dict[str, int] = {}
         self._over: set[str] = set()
+        self._attached: dict[str, bool] = {}
+        """Requests for user data -> whether they were granted."""
         self.asked: dict[str, bool] = {}
         """Requests of clients -> whether they were answered."""
 
@@ -98,6 +100,10 @@ class Watch:
         (README, defects found), and what follows is not looked at."""
         if self._platform.world.now > self._until.get(token, self._platform.world.now):
             self._platform.world.excused = "RouteCall came after its reservation had ended"
+
+    def attached(self, request: str, granted: bool) -> None:
+        """A client learnt what became of its user data."""
+        self._attached[request] = granted
 
     def given_back(self, agent_id: str, token: str) -> None:
         """A reservation was given back."""
@@ -215,6 +221,18 @@ class Watch:
                 self._say(ANSWERED, f"queue {queue} has {sorted(entries)}")
 
     def _asked(self) -> None:
+        found: dict[str, int] = {}
+        for stream in self._platform.streams.by_key.values():
+            for entry in stream.entries:
+                if entry.envelope.WhichOneof("body") == "request":
+                    ident = entry.envelope.requester.request_id
+                    found[ident] = found.get(ident, 0) + 1
+        for request, granted in self._attached.items():
+            if found.get(request, 0) != 1 and (granted or request in found):
+                self._say(
+                    ONCE,
+                    f"{request} was {'granted' if granted else 'refused'} and is told {found.get(request, 0)} times",
+                )
         for request, answered in self.asked.items():
             if not answered:
                 self._say(ANSWERED, f"request {request} has no outcome")

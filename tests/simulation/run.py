@@ -5,9 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from voice.agent_state.v1.agent_pb2 import AgentInput, RequestOutcome
-from voice.tlib.v1.request_pb2 import AgentLoginRequest, AgentNotReadyRequest, AgentReadyRequest, Request
+from voice.tlib.v1.request_pb2 import (
+    AgentLoginRequest,
+    AgentNotReadyRequest,
+    AgentReadyRequest,
+    AttachUserDataRequest,
+    Request,
+)
 
 from services.agent_state.reservation import Ask
+from services.sip_cluster import inputs
+from services.sip_cluster.calls import Told
 from tests.simulation.phones import Caller, Phone, Plan
 from tests.simulation.platform import NODES, Platform
 from tests.simulation.schedule import Fault, Planned, Schedule, draw
@@ -44,6 +52,7 @@ class Run:
         self._agents()
         self._callers()
         self._rivals()
+        self._clerks()
         for planned in self.schedule.faults:
             self.world.after(planned.at_us, self._strike, planned)
         self.world.run(START_US + LASTS)
@@ -136,6 +145,30 @@ class Run:
                             token, 2 * SECOND)  # fmt: skip
 
         platform.reserve(platform.outside, platform.TENANT, agent, ask, 2 * SECOND, told)
+
+    def _clerks(self) -> None:
+        world = self.world
+        for number in range(self.schedule.clerks):
+            world.after(world.between(500, 25_000), self._attach, f"clerk-{number}")
+
+    def _attach(self, ident: str) -> None:
+        """User data for a call of the moment."""
+        platform, world = self.platform, self.world
+        if not platform.known_calls:
+            return
+        conn_id = 1 + int(world.rng.random() * len(platform.known_calls))
+        pairs = (("Note", ident),)
+        body = AttachUserDataRequest(
+            tenant=platform.TENANT, request_id=ident, dn=platform.ROUTE_POINT, conn_id=conn_id
+        )
+        body.user_data.pairs.add(key="Note", string_value=ident)
+        payload = Request(client="clerk", attach_user_data=body).SerializeToString()
+        head = inputs.Request(ident, "clerk", 1, ident.encode(), platform.ROUTE_POINT, conn_id)
+
+        def told(reason: str, outcome: object) -> None:
+            platform.watch.attached(ident, isinstance(outcome, Told))
+
+        platform.execute(platform.outside, inputs.AttachUserData(head, pairs, payload), 20 * SECOND, told)
 
     # -- faults -----------------------------------------------------------------------------------------------
 

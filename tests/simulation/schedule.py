@@ -53,6 +53,8 @@ class Schedule:
     """Clients that reserve agents beside the tenant."""
     pauses: int
     """NotReady and Ready requests of agents."""
+    clerks: int
+    """Requests of clients that attach user data to calls."""
     faults: list[Planned] = field(default_factory=list)
 
     def moves(self, service: str) -> bool:
@@ -71,7 +73,7 @@ class Schedule:
 
 
 def draw(seed: int) -> Schedule:
-    """The schedule of a seed."""
+    """The schedule of a seed. What is added later draws from a generator of its own, so that old seeds keep their faults."""
     rng = random.Random(f"schedule {seed}")
     rough = rng.random() < 0.5
     weather = Weather(
@@ -90,6 +92,7 @@ def draw(seed: int) -> Schedule:
         wrapup_s=rng.choice((0, 0, 1, 3)),
         rivals=rng.choice((0, 0, 0, 1, 2)),
         pauses=rng.choice((0, 0, 1, 2)),
+        clerks=random.Random(f"clerks {seed}").choice((0, 0, 2, 4)),
     )
     for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 4))):
         schedule.faults.append(_fault(rng, schedule))
