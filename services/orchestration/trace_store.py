@@ -9,6 +9,7 @@ step that an heir does again has an id that is there already.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,8 @@ from mesh.telemetry.metrics import Metrics
 
 MAX_QUEUE = 10_000
 """Entries that wait to be written; more are dropped."""
-BATCH = 256
+BATCH = 32
+"""Entries written together: making them takes a tenth of a millisecond each, and sessions wait meanwhile."""
 LIVE_S = 7 * 86_400
 """How long a trace is kept after the last step of a session that did not tell its end, seconds."""
 _Row = tuple[bytes, dict[bytes, bytes]]
@@ -34,7 +36,7 @@ _REPEATED = "equal or smaller"
 class _Entry:
     session_id: str
     tenant: str
-    step: TraceStep
+    made: Callable[[], TraceStep]
 
 
 class TraceStore:
@@ -56,10 +58,10 @@ class TraceStore:
         self._dropped = metrics.counter("trace_dropped_total", "Steps that are missing in traces", ["why"])
         metrics.queue("trace", self._queue.qsize, "Steps that wait to be written to traces")
 
-    def write(self, session_id: str, tenant: str, step: TraceStep) -> None:
-        """Takes a step; returns at once."""
+    def write(self, session_id: str, tenant: str, made: Callable[[], TraceStep]) -> None:
+        """Takes a step, which is made when it is written; returns at once."""
         try:
-            self._queue.put_nowait(_Entry(session_id, tenant, step))
+            self._queue.put_nowait(_Entry(session_id, tenant, made))
         except asyncio.QueueFull:
             self._dropped.labels("queue").inc()
 
@@ -74,9 +76,10 @@ class TraceStore:
     async def _store(self, entries: list[_Entry]) -> None:
         pipeline = self._client.pipeline(transaction=False)
         for entry in entries:
-            key, ended = _key(entry.session_id), bool(entry.step.outcome)
-            fields: dict[str, bytes | str] = {"d": entry.step.SerializeToString(), "t": entry.tenant}
-            entry_id = f"{entry.step.step}-{2 if ended else 1}"
+            step = entry.made()
+            key, ended = _key(entry.session_id), bool(step.outcome)
+            fields: dict[str, bytes | str] = {"d": step.SerializeToString(), "t": entry.tenant}
+            entry_id = f"{step.step}-{2 if ended else 1}"
             pipeline.xadd(key, fields, id=entry_id, maxlen=self._steps, approximate=True)  # type: ignore[arg-type]
             pipeline.expire(key, self._keep_s if ended else LIVE_S)
         try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from structlog.typing import FilteringBoundLogger
 from voice.orchestration.v1.orchestration_service_pb2 import TraceStep
@@ -47,11 +49,16 @@ class Tracer:
             if event is not None:
                 secrets.add(wishes.mask.secrets(event.data))
             return
-        step = trace.step_of(session.step, now_us, self._node, event, result, wishes.mask, secrets)
+        made: Callable[[], TraceStep] = partial(
+            trace.step_of, session.step, now_us, self._node, event, result, wishes.mask, secrets
+        )
+        if wishes.mask or wishes.debug:
+            step = made()  # at once: what it hides is hidden from the next line of the log on
+            made = partial(_same, step)
+            if wishes.debug:
+                self._debug(session, step)
         if wishes.trace:
-            self._store.write(session.id, session.call.tenant, step)
-        if wishes.debug:
-            self._debug(session, step)
+            self._store.write(session.id, session.call.tenant, made)
 
     def ended(self, session: Session, outcome: str, problem: str, now_us: int) -> None:
         """The session is over."""
@@ -61,7 +68,7 @@ class Tracer:
             step = trace.end_of(
                 session.step, now_us, self._node, session.configuration, outcome, problem, secrets
             )
-            self._store.write(session.id, session.call.tenant, step)
+            self._store.write(session.id, session.call.tenant, partial(_same, step))
         self._secrets.pop(session.id, None)
 
     def text(self, session: Session, text: str) -> str:
@@ -106,3 +113,7 @@ class Tracer:
             tenant.option(SECTION, "debug-log") == "true",
             mask,
         )
+
+
+def _same(step: TraceStep) -> TraceStep:
+    return step
