@@ -111,6 +111,7 @@ class AgentStateApp:
                 async with asyncio.timeout(HAND_OVER_S):
                     await self._save(state)
         state.gone()
+        self._performer.forget(state.streams())  # its owner finds what is pending
         writer.cancel()
         await asyncio.gather(writer, return_exceptions=True)
 
@@ -330,6 +331,7 @@ class AgentStateApp:
         if self._slots.get(state.slot) is state:
             del self._slots[state.slot]
             self._reader.remove(state.slot)
+            self._performer.forget(state.streams())
         state.gone()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final
 
 import grpc
@@ -58,6 +58,10 @@ class Performer:
                 ending[effect.end_login.agent_id] = task
             self._running.add(task)
             task.add_done_callback(self._running.discard)
+
+    def forget(self, stream_keys: Collection[str]) -> None:
+        """These agents and DNs have another owner: nothing of theirs is published from here any more."""
+        self._publisher.forget(stream_keys)
 
     async def stop(self) -> None:
         """Leaves what is under way to the heir, who finds it pending."""

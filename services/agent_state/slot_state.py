@@ -10,6 +10,7 @@ from typing import Any
 
 from voice.record.v1.agent_pb2 import AgentEffect
 
+from mesh.rq.route import agent_stream_key
 from mesh.slots import NotOwner
 from services.agent_state.agent import Agent, Desk
 from services.agent_state.effects import Deny, Grant
@@ -61,6 +62,11 @@ class SlotState:
     calls: set[asyncio.Future[Any]] = field(default_factory=set)
     """Every call that waits for something of this slot to be decided or written."""
 
+    def streams(self) -> set[str]:
+        """Keys of the event streams of this slot."""
+        agents = {_stream(key, "agent:") for key in self.agents}
+        return agents | {_stream(key, "dn:") for key in self.desks}
+
     def waiter(self) -> asyncio.Future[Any]:
         """A future for a call; it fails with NotOwner when the slot goes."""
         made: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -93,3 +99,8 @@ class SlotState:
         failed.performed += later.performed
         failed.then += later.then
         failed.moved |= later.moved
+
+
+def _stream(key: str, kind: str) -> str:
+    tenant, _, name = key.partition(":")
+    return agent_stream_key(tenant, f"{kind}{name}")

@@ -136,9 +136,8 @@ class Router:
             return None
         for waiting in self._waiting.values():
             request = waiting.request
-            if (
-                waiting.agent_id
-            ):  # it ends with the ask, however late that is: before, a clock could do nothing about it
+            # While an agent is asked, the request ends with the ask, however late that is: a clock could do nothing.
+            if waiting.agent_id:
                 due.append(waiting.asked_us + RESERVE_US)
             elif request.timeout_ms:
                 due.append(request.submitted_us + request.timeout_ms * 1000)
