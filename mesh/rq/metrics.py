@@ -22,4 +22,7 @@ class ClientMetrics:
             "rq_gaps_total", "Streams whose end was missing, by whether we had it", ["had"]
         )
         self.failures = metrics.counter("rq_node_failures_total", "Calls to a node that ended in failure")
+        self.repeats = metrics.counter(
+            "rq_repeats_total", "Events of slots that came again and were not given again"
+        )
         self.expired = metrics.counter("rq_cursor_expired_total", "Slots whose cursor was too old")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from voice.redis_queue.v1.queue_service_pb2 import SlotBatch, StreamFamily
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
@@ -14,6 +14,9 @@ from mesh.rq.metrics import ClientMetrics
 from mesh.rq.nodes import Nodes
 from mesh.rq.slot_link import SlotLink
 from mesh.telemetry import logger
+
+STREAMS = 256
+"""Streams of a slot whose last event a reader remembers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,22 @@ class _Slot:
     delivered: str
     link: SlotLink | None = None
     caught_up: bool = False
+    last: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Stream -> seq and epoch of the last event given, of the streams that had events lately."""
+
+    def fresh(self, events: Sequence[EventEnvelope]) -> Sequence[EventEnvelope]:
+        """The events without those that were given before: what was lost with a Redis primary, and sent again, is in the slot
+        behind them. What a new owner tells (a higher epoch) is left to the consumer."""
+        found = []
+        for event in events:
+            seq, epoch = self.last.pop(event.stream_key, (0, 0))
+            if event.seq > seq or event.epoch > epoch:
+                found.append(event)
+                seq, epoch = event.seq, event.epoch
+            self.last[event.stream_key] = seq, epoch
+        while len(self.last) > STREAMS:
+            del self.last[next(iter(self.last))]
+        return found
 
 
 class SlotReader:
@@ -163,8 +182,11 @@ class SlotReader:
             self._log.error("events are no longer kept", slot=batch.slot, cursor=batch.cursor)
         first_end = batch.caught_up and not state.caught_up
         state.caught_up |= batch.caught_up
-        self._held += len(batch.events)
-        events = SlotEvents(batch.slot, batch.events, batch.cursor, first_end, batch.expired)
+        fresh = state.fresh(batch.events)
+        if len(fresh) < len(batch.events):
+            self._metrics.repeats.inc(len(batch.events) - len(fresh))
+        self._held += len(fresh)
+        events = SlotEvents(batch.slot, fresh, batch.cursor, first_end, batch.expired)
         self._ready.append((state, events))
         self._news.set()
 

@@ -117,6 +117,7 @@ class App:
         )
 
     async def _start(self) -> None:
+        self._store.on_primary_change(self._rewrite)
         await self._store.start()
         await self._rq.start()
         await self._nodes.start()
@@ -142,6 +143,11 @@ class App:
         await self._nodes.stop()
         await self._agent_nodes.stop()
         await self._store.stop()
+
+    async def _rewrite(self) -> None:
+        """Another Redis primary answers: sessions and cursors are written again (design §6)."""
+        for shard in self.shards.values():
+            shard.rewrite()
 
     # -- slots -------------------------------------------------------------------------------------------------
 

@@ -73,6 +73,11 @@ class Rest:
     since_us: int
 
 
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """Another Redis primary answers, which may lack the last writes: all that is awake is written again."""
+
+
 @dataclass
 class _Turn:
     """What one turn has decided so far."""
@@ -82,7 +87,7 @@ class _Turn:
     stored: list[Callable[[], None]] = field(default_factory=list)
 
 
-Item = SlotEvents | ForSession | Adopt | Rest
+Item = SlotEvents | ForSession | Adopt | Rest | Rewrite
 
 
 @dataclass
@@ -105,6 +110,7 @@ class Shard:
     _touched: dict[str, int] = field(default_factory=dict)
     _inputs: asyncio.Queue[Item] = field(default_factory=asyncio.Queue)
     _room: asyncio.Event = field(default_factory=asyncio.Event)
+    _cursor: str = ""
 
     def __post_init__(self) -> None:
         self.timers = Timers(lambda session_id, effect_id: self.post(session_id, Due(effect_id)))
@@ -119,6 +125,7 @@ class Shard:
         for session in sessions:
             self._adopt(session)
             self.post(session.id, Begin())
+        self._cursor = cursor
         return cursor
 
     def close(self) -> None:
@@ -152,7 +159,12 @@ class Shard:
 
     def rest(self, since_us: int) -> None:
         """Sessions that have rested since then go to sleep."""
-        self._inputs.put_nowait(Rest(since_us))
+        if any(touched <= since_us for touched in self._touched.values()):
+            self._inputs.put_nowait(Rest(since_us))
+
+    def rewrite(self) -> None:
+        """Redis may have forgotten the last writes."""
+        self._inputs.put_nowait(Rewrite())
 
     async def peek(self, session_id: str) -> Session | None:
         """A session as it is, awake or asleep. Raises StoreUnavailable."""
@@ -182,10 +194,14 @@ class Shard:
                     turn.stored += [item.stored] if item.stored else []
                 case Rest():
                     self._rest(turn, item.since_us)
+                case Rewrite():
+                    turn.change.awake |= {name: m.session for name, m in self.machines.items()}
+                    turn.change.cursor = turn.change.cursor or self._cursor
                 case _:
                     await self._events(turn, item)
         if turn.change:
             await self._patiently(lambda: self.store.write(self.slot, self.epoch, turn.change))
+            self._cursor = turn.change.cursor or self._cursor
         for stored in turn.stored:
             stored()
         for session, effect in turn.effects:

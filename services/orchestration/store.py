@@ -11,7 +11,7 @@ offset "thread"                            cursor of the slot's event stream, in
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Collection, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,6 +75,10 @@ class Store:
     async def stop(self) -> None:
         """Ends."""
         await self._store.stop()
+
+    def on_primary_change(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """See FencedStore.on_primary_change."""
+        self._store.on_primary_change(callback)
 
     # -- sessions ----------------------------------------------------------------------------------------------
 
