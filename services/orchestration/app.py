@@ -54,6 +54,7 @@ class App:
         self._agent_nodes = Directory(service.etcd, service.settings.region, "agent_state")
         self._workers = Workers(settings.workers, service.metrics, service.log)
         self._applications = Applications(service.metrics)
+        self._documents = Documents(self._store, service.log)
         self._http = trusting(settings.ca_file)
         self.traces = TraceStore(
             service.redis,
@@ -70,7 +71,7 @@ class App:
             SipNodeServiceStub(service.channel),
             CallControlServiceStub(service.channel),
             self._applications,
-            Documents(self._store, service.log),
+            self._documents,
             self._workers,
             Queries(config, AgentStates(service.channel, self._agent_nodes)),
             Fetcher(self._http),
@@ -145,7 +146,8 @@ class App:
         await self._store.stop()
 
     async def _rewrite(self) -> None:
-        """Another Redis primary answers: sessions and cursors are written again (design §6)."""
+        """Another Redis primary answers: sessions, cursors and their documents are written again (design §6)."""
+        await self._documents.rewrite()
         for shard in self.shards.values():
             shard.rewrite()
 

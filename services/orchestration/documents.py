@@ -63,6 +63,12 @@ class Documents:
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
 
+    async def rewrite(self) -> None:
+        """Redis may have forgotten documents: those known here are kept again."""
+        self._kept.clear()
+        for compiled in list(self._known.values()):
+            await self.keep(compiled)
+
     async def find(self, document_hash: str, compiler_version: str) -> Compiled:
         """The document of a session. Raises UnknownDocument, StoreUnavailable."""
         if compiler_version != COMPILER_VERSION:

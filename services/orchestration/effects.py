@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from services.orchestration.replies import Reply
@@ -297,19 +297,22 @@ _KINDS: dict[str, type[Any]] = {
 
 def to_json(effect: Stored) -> tuple[str, dict[str, Json]]:
     """Kind and fields of an effect; members that are None are left out."""
-    return type(effect).__name__, {name: value for name, value in asdict(effect).items() if value is not None}
+    body = {item.name: value for item in fields(effect) if (value := getattr(effect, item.name)) is not None}
+    if isinstance(effect, Submit):
+        body["targets"] = [asdict(target) for target in effect.targets]
+    return type(effect).__name__, body
 
 
 def from_json(kind: str, body: dict[str, Json]) -> Stored:
     """The effect again. KeyError for an unknown kind."""
-    fields = dict(body)
+    given = dict(body)
     for name in ("pairs", "user_data", "headers"):
-        if name in fields:
-            fields[name] = tuple((key, value) for key, value in fields[name])
+        if name in given:
+            given[name] = tuple((key, value) for key, value in given[name])
     for name in ("urls", "excluded", "keys"):
-        if name in fields:
-            fields[name] = tuple(fields[name])
-    if "targets" in fields:
-        fields["targets"] = tuple(TargetWish(**target) for target in fields["targets"])
-    effect: Stored = _KINDS[kind](**fields)
+        if name in given:
+            given[name] = tuple(given[name])
+    if "targets" in given:
+        given["targets"] = tuple(TargetWish(**target) for target in given["targets"])
+    effect: Stored = _KINDS[kind](**given)
     return effect

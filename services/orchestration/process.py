@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import json
 import math
+import os
 import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
@@ -56,6 +56,7 @@ class Process:
         self._number = 0
         self._cpu_before = math.inf
         self._calling = asyncio.Lock()
+        self._statistics = -1
         self.documents: OrderedDict[str, None] = OrderedDict()
         self.sessions: dict[str, bytes] = {}
         """Session -> snapshot of the state that its context is in."""
@@ -184,8 +185,9 @@ class Process:
         return self._cpu() - self._cpu_before
 
     def _cpu(self) -> float:
+        """CPU seconds of the process, 0 when it is gone."""
         with contextlib.suppress(OSError, ValueError, IndexError):
-            return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[0]) / 1e9
+            return int(os.pread(self._statistics, 64, 0).split()[0]) / 1e9
         return 0.0
 
     async def _start(self) -> asyncio.subprocess.Process:
@@ -198,6 +200,7 @@ class Process:
             stdout=asyncio.subprocess.PIPE,
             limit=MAX_MESSAGE,
         )
+        self._statistics = os.open(f"/proc/{self._process.pid}/schedstat", os.O_RDONLY | os.O_CLOEXEC)
         self._log.info("worker started", pid=self._process.pid)
         return self._process
 
@@ -213,6 +216,8 @@ class Process:
         self._forget()
         if process is None:
             return
+        os.close(self._statistics)
+        self._statistics = -1
         if not planned:
             self._on_kill()
         if process.returncode is None:

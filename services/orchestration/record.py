@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 
 from voice.orchestration.v1.orchestration_service_pb2 import Session as SessionView
 from voice.orchestration.v1.orchestration_service_pb2 import SessionOrigin, SessionPhase
@@ -13,6 +12,7 @@ from voice.type.v1.kv_pb2 import KvList, KvPair
 from services.orchestration.effects import Pairs, Submit, Timer, from_json, to_json
 from services.orchestration.replies import Answer
 from services.orchestration.scxml import Event, Json
+from services.orchestration.scxml.effects import event_to_json
 from services.orchestration.session import Call, Parent, Phase, Session
 
 _PHASES = {
@@ -37,7 +37,7 @@ def to_record(session: Session) -> SessionRecord:
         traceparent=call.traceparent,
         compiler_version=session.compiler_version,
         snapshot=session.snapshot,
-        inbox_json=[json.dumps(asdict(event)) for event in session.inbox],
+        inbox_json=[json.dumps(event_to_json(event)) for event in session.inbox],
         user_data=to_kv(session.user_data),
         last_seq=session.last_seq,
         routed=session.routed,

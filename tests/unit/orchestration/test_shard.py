@@ -31,7 +31,7 @@ COMPILED = compile_document(
     HEAD + '<state id="wait"><transition event="tell"><log expr="_event.data"/></transition>'
     '<transition event="voice.ringing"><log expr="\'ringing\'"/></transition>'
     '<transition event="later"><send event="tell" delay="1h"><content expr="\'late\'"/></send></transition>'
-    '<transition event="soon"><send event="tell" delay="50ms"><content expr="\'soon\'"/></send></transition>'
+    '<transition event="soon"><send event="tell" delay="2s"><content expr="\'soon\'"/></send></transition>'
     '<transition event="end" target="f"/></state><final id="f"/></scxml>'
 )
 FREE = replace(CALL, conn_id=0, default_dns=())
@@ -155,13 +155,13 @@ class Node:
         """Posts something and waits until it is stored."""
         done = asyncio.Event()
         post(done.set)
-        await asyncio.wait_for(done.wait(), 5)
+        await asyncio.wait_for(done.wait(), 20)
 
     async def give(self, item: Input, session_id: str = FREE.session_id) -> None:
         await self.stored(lambda stored: self.shard.post(session_id, item, stored))
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not holds():
                 await asyncio.sleep(0.005)
 
