@@ -58,6 +58,11 @@ class Client:
     async def query(self, session: str) -> dict[str, Any] | None:
         """The session as /query tells it; None when it is over."""
         answer = await self.http.get(f"/scxml/session/{session}/query")
+        for _ in range(100):
+            if answer.status_code != 503:  # its slot is on its way to another node
+                break
+            await asyncio.sleep(0.1)
+            answer = await self.http.get(f"/scxml/session/{session}/query")
         if answer.status_code == 404:
             return None
         assert answer.status_code == 200, answer.text
