@@ -41,7 +41,7 @@ from services.sip_cluster.settings import SipSettings
 from services.sip_cluster.signalling import Signalling, Use
 from services.sip_cluster.snapshots import Snapshots
 
-WRITE_BEHIND_S = 0.25
+WRITE_BEHIND_S = 1.0
 """How long a change waits that no effect waits for, seconds."""
 EVENTS_LIMIT = 80_000
 """Unacknowledged events above which no new call is taken (the publisher itself takes 100,000)."""
