@@ -76,6 +76,13 @@ QUEUER = (
   <transition event="interaction.redirect.done" target="b"/></state><final id="b"/></scxml>"""
 )
 
+NOT_YET = (
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+)
+"""What is answered while a session is not there, or has much to do."""
+
 
 @asynccontextmanager
 async def digital(
@@ -116,22 +123,22 @@ async def steps(region: Region, message: Message) -> list[TraceStep]:
 async def ask(region: Region, message: Message, name: str, request_id: str) -> Any:
     """A request to a message's session, through whatever node owns it then."""
     request = SendRequestRequest(
-        tenant=message.tenant, session_id=message.session, name=name, request_id=request_id, timeout_ms=8000
+        tenant=message.tenant, session_id=message.session, name=name, request_id=request_id, timeout_ms=30_000
     )
     slot = thread_slot(message.interaction_id)
     contents: list[bytes] = []
 
     async def answered() -> bool:
-        """Its trigger may still be on its way: then there is no session yet."""
+        """Its trigger may still be on its way, or its slot: the same request is sent again."""
         try:
-            answer = await region.owners.call(region.stub.SendRequest, request, slot, 20.0)
+            answer = await region.owners.call(region.stub.SendRequest, request, slot, 30.0)
         except grpc.aio.AioRpcError as error:
-            assert error.code() is grpc.StatusCode.NOT_FOUND, error
+            assert error.code() in NOT_YET, error
             return False
         contents.append(answer.content)
         return True
 
-    await eventually(answered, 30)
+    await eventually(answered, 90)
     return json.loads(contents[0])
 
 
@@ -206,31 +213,31 @@ async def test_a_session_hears_everything_in_order_and_once_also_on_its_heir(
 ) -> None:
     documents = {"chat": LISTENER}
     async with digital(etcd_server, redis_server, redis_client, region, documents, nodes=2) as (made, server):
-        messages = [server.message("chat") for _ in range(30)]
+        messages = [server.message("chat") for _ in range(20)]
         for message in messages:
             message.placed()
-        for number in range(40):
+        for number in range(30):
             for message in messages:
                 message.tell("MESSAGE", text=f"{number}")
-            if number == 20:
+            if number == 15:
                 await asyncio.gather(
                     *(ask(made, m, "texts", f"half-{m.interaction_id}") for m in messages[:5])
                 )
                 await made.nodes.kill("orchestration-0")
-        wanted = [str(number) for number in range(40)]
+        wanted = [str(number) for number in range(30)]
         for attempt, message in enumerate(messages):
             number = 0
 
             async def complete(message: Message = message, attempt: int = attempt) -> bool:
                 nonlocal number
                 number += 1
-                return bool(len(await ask(made, message, "texts", f"q-{attempt}-{number}")) >= 40)
+                return bool(len(await ask(made, message, "texts", f"q-{attempt}-{number}")) >= 30)
 
-            await eventually(complete, 30)
+            await eventually(complete, 90)
             assert await ask(made, message, "texts", f"last-{attempt}") == wanted
         for message in messages:
             message.tell("STOPPED")
-        await made.settled(30)
+        await made.settled(60)
 
 
 @pytest.mark.feature("OR-11")
