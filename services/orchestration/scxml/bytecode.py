@@ -20,7 +20,8 @@ KNOWN_WHEEL = "0.17.0.2"
 _TAG_EXCEPTION = 6
 _EVAL_COMPILE_ONLY = 1 << 5
 _WRITE_BYTECODE = 1 << 0
-_WRITE_STRIP_SOURCE = 1 << 4
+_WRITE_STRIP_DEBUG = 1 << 5
+"""Neither source nor lines: what an error says of its place comes from the document's positions."""
 _READ_BYTECODE = 1 << 0
 _PLACE = "$scxmlLoaded"
 
@@ -44,7 +45,7 @@ class Script:
 
 
 def prepare(text: str, *, keep_source: bool) -> Script:
-    """Parses an expression. Without its source, functions in it have no `toString` worth reading."""
+    """Parses an expression. Without their source, functions in it have no `toString` worth reading."""
     library = _library()
     if library is None:
         return Script(text)
@@ -55,7 +56,7 @@ def prepare(text: str, *, keep_source: bool) -> Script:
     if value.tag == _TAG_EXCEPTION:
         return Script(text)  # evaluating the text says what is wrong
     size = ctypes.c_size_t()
-    flags = _WRITE_BYTECODE | (0 if keep_source else _WRITE_STRIP_SOURCE)
+    flags = _WRITE_BYTECODE | (0 if keep_source else _WRITE_STRIP_DEBUG)
     written = library.JS_WriteObject(pointer, ctypes.byref(size), value, flags)
     code = ctypes.string_at(written, size.value) if written else b""
     library.js_free(pointer, written)

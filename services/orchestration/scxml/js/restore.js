@@ -54,7 +54,7 @@ class Decoder {
       case "function":
         return this.declared(node.v);
       case "source":
-        return this.missing === null ? undefined : (0, eval)("(" + node.v + ")");
+        return this.missing === null ? undefined : madeOf(node.v);
       case "instance":
         return this.instance(node, number);
       case "error":
@@ -77,6 +77,17 @@ class Decoder {
     const maker = this.declared(node.c);
     const made = Object.create(maker === undefined ? objectProto : maker.prototype);
     return this.fill(this.note(made, number), node.v);
+  }
+}
+
+// A function from its text; a method's text (`name(a) { … }`) is no expression by itself.
+function madeOf(text) {
+  try {
+    return (0, eval)("(" + text + ")");
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    const holder = (0, eval)("({" + text + "})");
+    return holder[Object.keys(holder)[0]];
   }
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import quickjs
 
-from services.orchestration.scxml import bytecode
+from services.orchestration.scxml import Event, Interpreter, Log, bytecode, compile_document, engine
 
 TEXT = "(function (n) { const twice = (x) => x * 2; return twice(n) + 1; })"
 
@@ -53,3 +53,35 @@ def test_with_another_wheel_the_text_is_used(monkeypatch: pytest.MonkeyPatch) ->
         assert bytecode.evaluate(quickjs.Context(), script)(4) == 9
     finally:
         bytecode._library.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "value", ["function (a) { return a + 40; }", "a => a + 40", "{ f(a) { return a + 40; } }.f"]
+)
+def test_functions_of_an_author_survive_in_a_snapshot(value: str) -> None:
+    document = compile_document(
+        '<scxml xmlns="http://www.w3.org/2005/07/scxml" version="1.0" datamodel="ecmascript"><datamodel><data id="f"/></datamodel>'
+        f'<state><transition event="make"><assign location="f" expr="({value.replace(">", "&gt;")})"/></transition>'
+        '<transition event="use"><log expr="f(2)"/></transition></state></scxml>'
+    )
+    made = Interpreter(document, session_id="s", io_processors={}, now_ms=1.0, seed=1)
+    made.start(1.0)
+    made.step(Event("make"), 2.0)
+    again = Interpreter.restore(document, made.snapshot())
+    assert [effect.text for effect in again.step(Event("use"), 3.0).effects if isinstance(effect, Log)] == [
+        "42"
+    ]
+
+
+def test_a_document_without_functions_keeps_no_source() -> None:
+    head = '<scxml xmlns="http://www.w3.org/2005/07/scxml" version="1.0" datamodel="ecmascript"><datamodel><data id="a"'
+    plain = compile_document(
+        f'{head} expr="1"/></datamodel><state><onentry><assign location="a" expr="2"/></onentry></state></scxml>'
+    )
+    written = compile_document(f'{head} expr="function () {{ return 1; }}"/></datamodel><state/></scxml>')
+    sizes = [
+        len(bytecode.prepare(text.code, keep_source=keep).code)
+        for text in (plain, written)
+        for keep in (True, False)
+    ]
+    assert [len(engine.parse(text.code).code) for text in (plain, written)] == [sizes[1], sizes[2]]
