@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from voice.config.v1 import object_pb2 as o
 from voice.config.v1.object_pb2 import ConfigObject
@@ -258,6 +258,7 @@ def test_a_rule_of_a_later_release_matches_nothing() -> None:
 PATTERN = st.text("0129XNZ", min_size=1, max_size=4)
 
 
+@settings(deadline=None)
 @given(st.lists(PATTERN, max_size=8, unique=True), st.text("0129", min_size=1, max_size=4))
 def test_the_rule_chosen_is_one_that_matches_and_none_is_closer(patterns: list[str], number: str) -> None:
     made = [DialRule("t1", n, 1, NO_OPTIONS, p, p, f"r{n}", False) for n, p in enumerate(patterns)]
@@ -280,6 +281,7 @@ def test_the_rule_chosen_is_one_that_matches_and_none_is_closer(patterns: list[s
         assert closeness(found.rule) == min(map(closeness, matching))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_no_text_is_too_strange_to_be_resolved(text: str) -> None:
     made = world()
