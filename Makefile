@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 # Tests and benches start processes beside threads of gRPC: its handlers around fork would run in the child.
 export GRPC_ENABLE_FORK_SUPPORT := 0
-.PHONY: help setup setup-test run test check fmt gen core bench features chaos outages conformance release \
+.PHONY: help setup setup-test run test check fmt gen core bench features chaos simulation outages conformance release \
         check-format check-lint check-types check-layers check-contracts check-gen check-core test-core test-python
 
 help: ## list the targets
@@ -71,6 +71,9 @@ features: ## feature ids proven by the last test run, and those not yet
 
 chaos: setup-test ## the platform under load while its processes die, hang and are cut off (CHAOS_MINUTES, _SEED, _RATE, _PLANS)
 	@$(PY) -m pytest tests/chaos/test_long.py --chaos-long -s
+
+simulation: setup-test ## the pure machines under SCHEDULES seeded schedules (10000), by JOBS processes (2); SEED=n shows one step by step
+	@$(PY) -m tests.simulation $(if $(SEED),--seed $(SEED),--schedules $(or $(SCHEDULES),10000) --jobs $(or $(JOBS),2))
 
 outages: setup-test ## the long forms of the failure tests of all parts
 	@$(PY) -m pytest tests/integration --chaos-long -k "kill or pause or dies or death or outage or drain or frozen or away or lost"

@@ -19,8 +19,8 @@ from services.agent_state.machine import LoggedIn
 from services.agent_state.record import pack, pack_desk, unpack, unpack_desk
 from services.agent_state.reservation import Ask, Rules
 from services.agent_state.slot_state import SlotState, Unsaved
-from tests.simulation.etcd import Slots
 from tests.simulation.events import AGENT, Publisher, Reader
+from tests.simulation.slots import Slots
 from tests.simulation.store import Answer, Line, SlotData
 from tests.simulation.world import MS, Process
 

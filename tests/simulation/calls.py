@@ -21,8 +21,9 @@ from services.sip_cluster.machine import handle
 from services.sip_cluster.publishing import Publishing
 from tests.simulation import revival
 from tests.simulation.dialogs import Dialogs
-from tests.simulation.etcd import Slots
 from tests.simulation.events import THREAD, Publisher
+from tests.simulation.keeping import WRITE_BEHIND, Keeping
+from tests.simulation.slots import Slots
 from tests.simulation.store import Answer, Line, SlotData
 from tests.simulation.wire import Key
 from tests.simulation.world import SECOND, Process
@@ -34,16 +35,6 @@ if TYPE_CHECKING:
 LONGEST_CALL = 600 * SECOND
 PUBLISH_WAIT = SECOND
 """services.sip_cluster.rpc.PUBLISH_WAIT_S."""
-ENDED_FOR = 120 * SECOND
-WRITE_BEHIND = SECOND // 4
-"""services.sip_cluster.node.WRITE_BEHIND_S."""
-PROBE = SECOND // 2
-"""mesh.store.PROBE_S: how soon it is noticed that Redis answers again."""
-FINISH = 300 * SECOND // 1000
-LOOK = SECOND // 200
-"""services.sip_cluster.handing_over: FINISH_S, LOOK_S."""
-_PENDING = frozenset({do.Alert, do.Accept, do.SendAck, do.AcceptOffer, do.Reject})
-"""What a record keeps of the outbox (`services/sip_cluster/pending.py`)."""
 _EVENTS = frozenset({do.Publish, do.PublishRequest, do.PublishForeign})
 Outcome = Told | Refusal
 Reply = Callable[[str, "Outcome | None"], None]
@@ -103,8 +94,6 @@ class SipNode:
         self.line.keeps = platform.schedule.moves(process.service)
         self.publisher = Publisher(process, platform.streams, THREAD)
         self.publishing = Publishing(self.publisher, region="r1", node=process.incarnation, node_id=1)  # type: ignore[arg-type]
-        self.unprotected = 0
-        """Times that calls went on because Redis did not answer in time."""
         self.threads: dict[str, Entry] = {}
         self.by_call: dict[str, Entry] = {}
         self.by_conn: dict[int, Entry] = {}
@@ -112,10 +101,11 @@ class SipNode:
         self._finished: dict[str, Entry] = {}
         """Threads that ended here: their SIP transactions are known for a while."""
         self.dialogs = Dialogs(self)
+        self.keeping = Keeping(self)
         self.slots = Slots(
             process, platform.etcd, platform.keys("sip_cluster"), self._acquire, self._release, self._renew
         )
-        self._serving: dict[Slot, int] = {}
+        self.serving: dict[Slot, int] = {}
         self._held: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         platform.wire.nodes[process.incarnation] = self
 
@@ -127,9 +117,9 @@ class SipNode:
         if entry is not None:
             self.dialogs.invited_again(entry)
             return
-        if caller.key is not None and caller.key.slot not in self._serving:
+        if caller.key is not None and caller.key.slot not in self.serving:
             return
-        slots = [slot for slot in self.slots.owned if slot in self._serving]
+        slots = [slot for slot in self.slots.owned if slot in self.serving]
         if not slots:
             return
         self._arrive(caller, slots[int(self.world.rng.random() * len(slots))])
@@ -140,7 +130,7 @@ class SipNode:
         thread = CallThread(uuid, int(slot), self.world.now, "", Identity(number, uuid, number))
         thread.timers[TimerKind.DURATION, 0] = self.world.now + LONGEST_CALL
         thread.dialled, thread.from_number = self.platform.ROUTE_POINT, f"+{caller.number}"
-        entry = self._enter(thread, caller.call_id, self._serving[slot])
+        entry = self._enter(thread, caller.call_id, self.serving[slot])
         self.feed(entry, inputs.InviteReceived(b"offer", "application/sdp"))
 
     def _enter(self, thread: CallThread, call_id: str, epoch: int) -> Entry:
@@ -161,12 +151,12 @@ class SipNode:
         entry = self.threads.get(key.thread)
         if entry is None:
             finished = self._finished.get(key.thread)
-            if key.slot not in self._serving:
+            if key.slot not in self.serving:
                 return
             if finished is not None:
                 self.dialogs.heard_late(finished, key, what)
             elif what == "BYE":
-                self.dialogs.unknown(key, self._serving[key.slot])
+                self.dialogs.unknown(key, self.serving[key.slot])
             return
         self.dialogs.heard(entry, key, what)
 
@@ -183,16 +173,16 @@ class SipNode:
         entry.dirty = entry.thread.saved
         self._put(entry, effects)
         if not entry.saving:
-            self._work(entry)
+            self.work(entry)
         if entry.dirty and not entry.closed:
-            self.process.after(WRITE_BEHIND, self._write_change, entry)
+            self.process.after(WRITE_BEHIND, self.keeping.write_change, entry)
         self._arm(entry)
         return True
 
     def adopt(self, entry: Entry, effects: list[do.Effect]) -> None:
         """A thread that another node has begun: it goes on here, first with these effects."""
         entry.outbox.extend(effects)
-        self._work(entry)
+        self.work(entry)
         self._arm(entry)
 
     def _put(self, entry: Entry, effects: list[do.Effect]) -> None:
@@ -203,7 +193,7 @@ class SipNode:
             else:
                 entry.outbox.append(effect)
 
-    def _work(self, entry: Entry) -> None:
+    def work(self, entry: Entry) -> None:
         """Carries the outbox out up to the next snapshot."""
         outbox = entry.outbox
         while outbox and not entry.closed:
@@ -212,7 +202,7 @@ class SipNode:
                 self._publish(entry, item)
             elif type(item) is do.Save:
                 entry.saving = True
-                self._save(entry, lambda: self._saved(entry))
+                self.keeping.save(entry, lambda: self._saved(entry))
                 return
             else:
                 self._act(entry, item)
@@ -253,14 +243,14 @@ class SipNode:
 
     def epoch_of(self, entry: Entry) -> int:
         """The epoch under which a thread's slot is served: a slot that was lost and came back has a newer one."""
-        return self._serving.get(entry.thread.slot, entry.epoch)
+        return self.serving.get(entry.thread.slot, entry.epoch)
 
     def prove(self, slot: int, epoch: int, done: Callable[[bool], None]) -> None:
         """Whether the slot is still ours, by a fenced write."""
 
         def proved(answer: Answer) -> None:
             if answer is Answer.STALE:
-                self._drop_slot(slot)
+                self.drop_slot(slot)
             done(answer is Answer.DONE)
 
         self.line.prove(slot, epoch, proved)
@@ -269,8 +259,8 @@ class SipNode:
         held, self._held = self._held, []
         first = held[0][0]
         for slot, epoch, act, args in held:
-            if slot != first or slot not in self._serving:
-                if slot in self._serving:
+            if slot != first or slot not in self.serving:
+                if slot in self.serving:
                     self.gate(slot, epoch, act, *args)
             elif good:
                 self.platform.watch.acted("sip_cluster", slot, epoch, f"{args[-1]} after a proof")
@@ -297,95 +287,21 @@ class SipNode:
             entry.armed = 0
             self.feed(entry, inputs.TimeReached())
 
-    # -- snapshots --------------------------------------------------------------------------------------------
-
-    def snapshot(self, entry: Entry) -> bytes:
-        """What an heir reads: converted to the record and back when one does (`revival.py`)."""
-        if not self.line.keeps:
-            return b""
-        waiting = [item for item in entry.outbox if type(item) is EventEnvelope]
-        events = self.publisher.unacknowledged(entry.thread.id) + waiting
-        pending = [item for item in entry.outbox if type(item) in _PENDING]
-        raw = [event.SerializeToString() for event in events]
-        return self.line.pack((entry.thread, entry.call_id, raw, pending))
-
-    def _save(self, entry: Entry, done: Callable[[], None]) -> None:
-        epoch = self._serving.get(entry.thread.slot)
-        if epoch is None:
-            self._close(entry)
-            return
-        entry.dirty = False
-        put = ("calls", entry.thread.id, self.snapshot(entry))
-        self.line.write(
-            entry.thread.slot, epoch, (put,), lambda answer: self._written(entry, put, answer, done)
-        )
-
-    def _written(self, entry: Entry, put: Any, answer: Answer, done: Callable[[], None]) -> None:
-        """Unprotected when Redis does not answer in time and the lease is good; with neither nothing goes on."""
-        if answer is Answer.STALE:
-            self._drop_slot(entry.thread.slot)
-        elif entry.closed:
-            return
-        elif (
-            answer is Answer.AWAY and not self.process.lease_good() and "deadline" not in self.world.mutations
-        ):
-            self.process.after(SECOND // 10, self._write_again, entry, put, done)
-        else:
-            entry.unprotected = answer is Answer.AWAY
-            if entry.unprotected:
-                self.unprotected += 1
-                self.process.after(PROBE, self._protect, entry)
-            done()
-
-    def _write_again(self, entry: Entry, put: Any, done: Callable[[], None]) -> None:
-        epoch = self._serving.get(entry.thread.slot)
-        if epoch is not None and not entry.closed:
-            self.line.write(
-                entry.thread.slot, epoch, (put,), lambda answer: self._written(entry, put, answer, done)
-            )
-
-    def _protect(self, entry: Entry) -> None:
-        """Redis is there again: what went on without it is written (`FencedStore.on_primary_change`)."""
-        if entry.unprotected and not (entry.closed or entry.saving):
-            self._save(entry, lambda: None)
+    # -- letting go -----------------------------------------------------------------------------------------
 
     def _saved(self, entry: Entry) -> None:
         entry.saving = False
-        self._work(entry)
-
-    def _write_change(self, entry: Entry) -> None:
-        """A change that nothing had to wait for."""
-        if entry.dirty and not (entry.closed or entry.frozen):
-            if entry.saving:
-                self.process.after(WRITE_BEHIND, self._write_change, entry)
-            else:
-                self._save(entry, lambda: None)
+        self.work(entry)
 
     def _forget(self, entry: Entry, saved: bool) -> None:
-        thread = entry.thread
-        self._finished[thread.id] = entry
-        if thread.requests:
-            self.ended[entry.conn_id] = thread.requests
+        self._finished[entry.thread.id] = entry
+        if entry.thread.requests:
+            self.ended[entry.conn_id] = entry.thread.requests
         if saved:
-            self._delete(entry)
-        self._close(entry)
+            self.keeping.delete(entry)
+        self.close(entry)
 
-    def _delete(self, entry: Entry) -> None:
-        """The snapshot goes when the last event is stored."""
-        thread = entry.thread
-        epoch = self._serving.get(thread.slot)
-        if epoch is None:
-            return
-        if self.publisher.unacknowledged(thread.id):
-            self.process.after(SECOND // 20, self._delete, entry)
-            return
-        puts: list[tuple[str, str, Any]] = [("calls", thread.id, None)]
-        if thread.requests:
-            kept = self.line.pack((thread, entry.call_id, [], []))
-            puts.append(("ended", str(entry.conn_id), (self.world.now + ENDED_FOR, kept)))
-        self.line.write(thread.slot, epoch, tuple(puts), lambda answer: None)
-
-    def _close(self, entry: Entry) -> None:
+    def close(self, entry: Entry) -> None:
         if entry.closed:
             return
         entry.closed = True
@@ -403,7 +319,7 @@ class SipNode:
     def execute(self, asked: inputs.RequestInput, reply: Reply) -> None:
         """SipNodeService.Execute, as `services/sip_cluster/rpc.py` carries it out."""
         slot = self.platform.known_calls[asked.request.conn_id][1]
-        epoch = self._serving.get(slot)
+        epoch = self.serving.get(slot)
         if epoch is None:
             reply("REASON_NOT_OWNER", None)
             return
@@ -418,7 +334,7 @@ class SipNode:
             known = self.ended.get(conn_id, {}).get(request)
             if known is not None and known.outcome is not None:
                 reply("", known.outcome)
-            elif self.platform.known_calls[conn_id][1] in self._serving:
+            elif self.platform.known_calls[conn_id][1] in self.serving:
                 reply("REASON_UNKNOWN_CALL", None)
             else:
                 reply("REASON_NOT_OWNER", None)
@@ -456,7 +372,7 @@ class SipNode:
                 done(False)
                 return
             self.platform.watch.acts("sip_cluster", slot, epoch)
-            self._serving[slot] = epoch
+            self.serving[slot] = epoch
             for ends, raw in data.hashes.get("ended", {}).values():
                 if ends > self.world.now:
                     thread = revival.thread_of(raw)[0]
@@ -469,8 +385,8 @@ class SipNode:
 
     def _renew(self, slot: Slot, old: int, new: int, done: Callable[[bool | None], None]) -> None:
         """The claim ended with our lease, nobody else took it, and it is ours again (FencedStore.renew_fence)."""
-        if slot in self._serving:
-            self._serving[slot] = new
+        if slot in self.serving:
+            self.serving[slot] = new
             for entry in self.threads.values():
                 if entry.thread.slot == slot:
                     entry.epoch = new
@@ -493,44 +409,18 @@ class SipNode:
     def _release(self, slot: Slot, epoch: int, lost: bool, done: Callable[[], None]) -> None:
         number = int(slot)
         if lost:
-            self._drop_slot(number)
-            self._serving.pop(slot, None)
+            self.drop_slot(number)
+            self.serving.pop(slot, None)
             done()
             return
         entries = [entry for entry in self.threads.values() if entry.thread.slot == slot]
-        for entry in entries:
-            entry.frozen = True
-        self._let_go(number, epoch, entries, self.world.now + FINISH, done)
+        self.keeping.let_go(number, epoch, entries, done)
 
-    def _let_go(
-        self, slot: int, epoch: int, entries: list[Entry], latest: int, done: Callable[[], None]
-    ) -> None:
-        """`handing_over.py`: what is under way is finished, what has changed is written, and the calls are let go."""
-        if self.world.now < latest and any(entry.saving or entry.outbox for entry in entries):
-            self.process.after(LOOK, self._let_go, slot, epoch, entries, latest, done)
-            return
-        live = [entry for entry in entries if not entry.closed]
-        puts = tuple(("calls", entry.thread.id, self.snapshot(entry)) for entry in live)
-
-        def settled(answer: Answer) -> None:
-            self._settle(slot, entries, self.world.now + FINISH, done)
-
-        self.line.write(slot, epoch, puts, settled)
-
-    def _settle(self, slot: int, entries: list[Entry], latest: int, done: Callable[[], None]) -> None:
-        owes = any(self.publisher.unacknowledged(entry.thread.id) for entry in entries)
-        if owes and self.world.now < latest:
-            self.process.after(LOOK, self._settle, slot, entries, latest, done)
-            return
-        self._drop_slot(slot)
-        self._serving.pop(slot, None)
-        done()
-
-    def _drop_slot(self, slot: int) -> None:
+    def drop_slot(self, slot: int) -> None:
         """The slot is somebody else's: its threads are let go without effect."""
         for entry in [entry for entry in self.threads.values() if entry.thread.slot == slot]:
             entry.loops.clear()
-            self._close(entry)
+            self.close(entry)
         for entry in self._finished.values():
             if entry.thread.slot == slot:
                 entry.loops.clear()

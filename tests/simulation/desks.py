@@ -31,8 +31,8 @@ from services.tenant.inputs import (
 )
 from services.tenant.machine import Router
 from services.tenant.targets import Matcher
-from tests.simulation.etcd import Slots
 from tests.simulation.events import AGENT, THREAD, Entry, QueueReader, Reader
+from tests.simulation.slots import Slots
 from tests.simulation.store import Line, SlotData
 from tests.simulation.world import MS, SECOND, Process
 

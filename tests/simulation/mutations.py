@@ -16,3 +16,6 @@ MUTATIONS = {
     "answered": "a tenant acknowledges a request before its answer is in the answer queue",
 }
 """Name -> what is taken out."""
+
+HINTS = {"append": 1, "offset": 3, "order": 38, "request": 63, "deadline": 78}
+"""Safeguard -> the first seed that broke without it."""

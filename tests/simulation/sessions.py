@@ -25,8 +25,8 @@ from services.orchestration.session import Call, Phase, Session
 from services.orchestration.voice import call_of, is_trigger, news_of
 from services.sip_cluster import inputs
 from services.sip_cluster.calls import Refusal, Told
-from tests.simulation.etcd import Slots
 from tests.simulation.events import THREAD, Entry, QueueReader, Reader
+from tests.simulation.slots import Slots
 from tests.simulation.store import Answer, Line, SlotData
 from tests.simulation.world import SECOND, Process
 

@@ -206,9 +206,14 @@ class Line:
             process.after(budget, answer, Answer.AWAY)
             return
         self._busy_until = when
-        world.after(when - world.now, self._carry_out, process.starts, work, self._number, answer)
         if when - world.now > budget // 2:
             process.after(budget, answer, Answer.AWAY)
+        if not self.keeps:  # nobody will take over: the request and its answer are one thing that happens
+            process.after(
+                when - world.now + world.delay(), self._carry_out, process.starts, work, self._number, answer
+            )
+            return
+        world.after(when - world.now, self._carry_out, process.starts, work, self._number, answer)
 
     def _late(self, work: Callable[[int], Answer], line: int) -> None:
         work(line)
@@ -218,5 +223,7 @@ class Line:
     ) -> None:
         # What a process sent before it died or stood still is carried out all the same.
         result = work(line)
-        if life == self._process.starts:
+        if not self.keeps:
+            answer(result)
+        elif life == self._process.starts:
             self._process.after(self._world.delay(), answer, result)

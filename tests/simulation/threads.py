@@ -12,8 +12,8 @@ from mesh.allocation import Slot
 from services.call_state.events import told
 from services.call_state.machine import Outcome, Thread, Told
 from services.call_state.policy import agent_subject
-from tests.simulation.etcd import Slots
 from tests.simulation.events import THREAD, Entry, Reader
+from tests.simulation.slots import Slots
 from tests.simulation.store import Answer, Line, SlotData
 from tests.simulation.world import SECOND, Process
 
