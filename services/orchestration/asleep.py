@@ -39,6 +39,10 @@ class Asleep:
         """One of them. Raises StoreUnavailable."""
         return await self._store.sleeping(self._slot, session_id) if self.count else None
 
+    async def some(self, limit: int) -> list[Session]:
+        """Some of them, at most `limit`. Raises StoreUnavailable."""
+        return await self._store.list_sleeping(self._slot, limit) if self.count else []
+
     async def hearing(self, threads: Collection[str]) -> list[str]:
         """Those that hear of any of the call threads. Raises StoreUnavailable."""
         return await self._store.sleeping_of(self._slot, threads) if self.count else []

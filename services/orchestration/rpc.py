@@ -114,10 +114,10 @@ class OrchestrationRpc(OrchestrationServiceServicer):
         check.between("limit", request.limit, 0, 1000)
         check.done()
         found = [
-            machine.session
-            for shard in self._app.shards.values()
-            for machine in shard.machines.values()
-            if machine.session.call.tenant == request.tenant
+            session
+            for shard in list(self._app.shards.values())
+            for session in await shard.sessions(request.limit or 100)
+            if session.call.tenant == request.tenant
         ]
         found.sort(key=lambda session: session.call.since_us)
         return ListSessionsResponse(sessions=[to_view(session) for session in found[: request.limit or 100]])

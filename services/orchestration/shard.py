@@ -171,6 +171,10 @@ class Shard:
         machine = self.machines.get(session_id)
         return machine.session if machine else await self.asleep.read(session_id)
 
+    async def sessions(self, limit: int) -> list[Session]:
+        """Those awake, and some of those asleep, at most `limit` of these. Raises StoreUnavailable."""
+        return [machine.session for machine in self.machines.values()] + await self.asleep.some(limit)
+
     # -- turns -------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:

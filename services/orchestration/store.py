@@ -10,6 +10,7 @@ offset "thread"                            cursor of the slot's event stream, in
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -100,10 +101,8 @@ class Store:
 
     async def sleeping_of(self, slot: int, threads: Collection[str]) -> list[str]:
         """Ids of sleeping sessions that hear of any of the call threads. Raises StoreUnavailable."""
-        found: list[str] = []
-        for thread in threads:
-            found += sorted(m.decode() for m in await self._store.read_members(slot, f"{_ASLEEP}:{thread}"))
-        return found
+        reads = (self._store.read_members(slot, f"{_ASLEEP}:{thread}") for thread in threads)
+        return sorted(name.decode() for names in await asyncio.gather(*reads) for name in names)
 
     async def count_sleeping(self, slot: int) -> int:
         """How many sleep. Raises StoreUnavailable."""

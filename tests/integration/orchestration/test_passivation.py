@@ -7,6 +7,7 @@ import time
 
 import pytest
 import redis.asyncio
+from voice.orchestration.v1.orchestration_service_pb2 import ListSessionsRequest
 
 from tests.integration.orchestration import documents
 from tests.integration.orchestration.region import eventually, region_of
@@ -49,6 +50,8 @@ async def test_sleeping_sessions_wake_for_events_answers_timers_and_relatives_on
         assert await r.metric("orchestration-0", 'voicemesh_orchestration_interactions{phase="running"}') == 0
         shown = await r.session(everybody[0])
         assert shown.session_id == everybody[0].session, "one that sleeps can be looked at"
+        listed = await r.stub.ListSessions(ListSessionsRequest(tenant="t1", limit=1000), timeout=20)
+        assert len(listed.sessions) == 24
         # The heir of a node wakes what sleeps, too.
         await r.start(1, ORCHESTRATION_PASSIVATE_SECONDS="1")
         await r.nodes.kill("orchestration-0")
