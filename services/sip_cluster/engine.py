@@ -72,6 +72,8 @@ class Engine:
         self._occupancy = Occupancy(self._owned)
         self._leaving: set[int] = set()
         """Slots that get no new call: they are about to be handed over."""
+        self._closing: set[int] = set()
+        """Those of them whose messages wait for the next owner."""
         self.waiting = WaitingRoom()
         self.numbers = Numbers(service.metrics)
         self.hops = NextHop(self._proxies.nodes, direct=settings.direct)
@@ -112,9 +114,7 @@ class Engine:
             failed=self.node.call_failed,
             gone=self.node.request_failed,
         )
-        self.reception = Reception(
-            self.node, self.signalling, self.hops, self.waiting, self._owned.__contains__
-        )
+        self.reception = Reception(self.node, self.signalling, self.hops, self.waiting, self._serves)
         lease_good = service.membership.lease.good
         self.snapshots = Snapshots(self.store, publishing, self._occupancy.epoch, self.node.lost, lease_good)
         self.node.connect(self.signalling, self.reception, self.snapshots)
@@ -126,7 +126,7 @@ class Engine:
             Takeover(self.endpoint, self.signalling, self.hops),
             self.numbers,
         )
-        self._handing_over = HandingOver(self.node, self.snapshots, publishing)
+        self._handing_over = HandingOver(self.node, self.snapshots, publishing, self.signalling)
         self.routers = RouterWatch(self._routers, settings.router_grace_ms / 1000, self.node.router_lost)
         gate = Gate(service.membership.lease, self.store)
         rpc = SipNodeRpc(self.node, self.numbers, self._ready, gate)
@@ -159,23 +159,32 @@ class Engine:
             self._leaving.add(number)
             self._occupancy.changed(self._leaving)
             await self._handing_over.newborn(number)
-            self._owned.pop(number, None)
-            self.numbers.handed_over.inc(await self._handing_over.let_go(number, epoch))
+            self._closing.add(number)
+            self.numbers.handed_over.inc(await self._handing_over.let_go(number))
+            self._closing.discard(number)
         self._owned.pop(number, None)
         self._leaving.discard(number)
         self._occupancy.changed(self._leaving)
         self._lost(number)
 
+    def _serves(self, slot: int) -> bool:
+        """Whether messages for the slot are dealt with here and now."""
+        return slot in self._owned and slot not in self._closing
+
     def _lost(self, slot: int) -> None:
-        self.numbers.lost_slots.inc(self._handing_over.drop(slot))
+        dropped = self._handing_over.drop(slot)
+        if dropped:
+            self.numbers.lost_slots.inc(dropped)
+            self.holding.discard()
 
     async def _ready(self, slot: int) -> int:
         """Epoch of a slot, waiting while its calls are being read. Raises NotOwner."""
         return self._owned.get(slot) or await self.slots.ready(slot, READY_S)
 
-    def _live_slots(self) -> set[tuple[int, int]]:
-        slots = {entry.thread.slot for entry in self.node.threads.values()}
-        return {(slot, self._owned[slot]) for slot in slots if slot in self._owned}
+    def _live_slots(self) -> list[tuple[int, int]]:
+        """What has to vouch for what is sent: slots with calls; without calls any slot of ours."""
+        live = [(slot, self._owned[slot]) for slot in self.node.by_slot if slot in self._owned]
+        return live or list(self._owned.items())[:1]
 
     # -- life --------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from services.sip_cluster.entry import Entry
 from services.sip_cluster.node import Node
 from services.sip_cluster.publishing import Publishing
+from services.sip_cluster.signalling import Signalling
 from services.sip_cluster.snapshots import Snapshots
 
 NEWBORN_S = 1.0
@@ -26,8 +27,11 @@ LOOK_S = 0.005
 class HandingOver:
     """Lets calls go."""
 
-    def __init__(self, node: Node, snapshots: Snapshots, publishing: Publishing) -> None:
+    def __init__(
+        self, node: Node, snapshots: Snapshots, publishing: Publishing, signalling: Signalling
+    ) -> None:
         self._node = node
+        self._signalling = signalling
         self._snapshots = snapshots
         self._publishing = publishing
 
@@ -35,14 +39,16 @@ class HandingOver:
         """Waits until each call of the slot has a snapshot: before, it has had no effect that an heir could know of."""
         await self._until(lambda: all(entry.thread.saved for entry in self._entries(slot)), NEWBORN_S)
 
-    async def let_go(self, slot: int, epoch: int) -> int:
+    async def let_go(self, slot: int) -> int:
         """Writes what is to be written and lets go of the slot's calls; how many. Messages for the slot have to wait
-        already."""
+        already. A caller whose call has no snapshot yet is turned away: the proxy tries another node."""
         entries = self._entries(slot)
         for entry in entries:
             entry.frozen = True
+            if not entry.thread.saved:
+                self._signalling.turn_away(entry)
         await self._until(lambda: not any(entry.saving or entry.outbox for entry in entries), FINISH_S)
-        await self._snapshots.settle([entry for entry in entries if not entry.closed], epoch)
+        await self._snapshots.settle([e for e in entries if e.thread.saved and not e.closed])
         await self._until(lambda: not self._owes(slot, entries), FINISH_S)
         left = [entry for entry in entries if not entry.closed]
         for entry in left:

@@ -33,7 +33,8 @@ class Holding:
         live: Callable[[], Iterable[tuple[int, int]]],
         lost: Callable[[int], None],
     ) -> None:
-        """`live`: (slot, epoch) of slots with calls; `lost(slot)`: the slot is somebody else's."""
+        """`live`: (slot, epoch) of slots that have to vouch; none when we have none. `lost(slot)`: the slot is somebody
+        else's."""
         self._endpoint = endpoint
         self._store = store
         self._live = live
@@ -60,12 +61,16 @@ class Holding:
         if self._proof is None or self._proof.done():
             self._proof = asyncio.get_running_loop().create_task(self._prove(), name="prove slots")
 
+    def discard(self) -> None:
+        """Calls have turned out to be somebody else's: what waits may be theirs."""
+        self.dropped += self._endpoint.drop_held()
+
     async def _prove(self) -> None:
         slots = list(self._live())
         results = await asyncio.gather(
             *(self._store.prove(slot, epoch) for slot, epoch in slots), return_exceptions=True
         )
-        failed = False
+        failed = not slots
         for (slot, _), result in zip(slots, results, strict=True):
             if isinstance(result, StaleEpoch):
                 self._lost(slot)

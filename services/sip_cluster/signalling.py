@@ -14,6 +14,7 @@ from voicecore.sip import (
     ParseError,
     Request,
     Response,
+    TransactionGone,
     Uri,
     branch_prefix,
     new_call_id,
@@ -214,6 +215,15 @@ class Signalling:
         """A final failure."""
         self._answer(entry, entry.signals[effect.leg], effect.status, b"", "")
         self.count(effect.status)
+
+    def turn_away(self, entry: Entry) -> None:
+        """503 to a caller whose call has not begun; without our tag, which would bind the INVITE to its slot."""
+        for signal in entry.signals.values():
+            if signal.inbound and signal.invite is not None:
+                response = signal.invite.reply(503, headers=[("Retry-After", self.retry_after)])
+                with contextlib.suppress(TransactionGone):
+                    self.respond(entry, signal.invite_txn, response, signal.destination)
+                self.count(503)
 
     def count(self, status: int) -> None:
         """Counts a failure sent to a caller."""

@@ -16,9 +16,9 @@ from typing import Any
 from voice.record.v1.sip_call_pb2 import SIP_PENDING_KIND_ACK, SipCall, SipDialog, SipLeg
 from voicecore.sip import Dialog
 
-from mesh.errors import DomainError
 from mesh.identifiers import conn_id_text
-from mesh.store import FencedStore, StaleEpoch, StoreUnavailable, put, put_fields, remove_fields
+from mesh.slots import NotOwner
+from mesh.store import FencedStore, Operation, StaleEpoch, StoreUnavailable, put, put_fields, remove_fields
 from mesh.telemetry import logger
 from services.sip_cluster import pending
 from services.sip_cluster.calls import LegState
@@ -60,7 +60,8 @@ class Snapshots:
         lost: Callable[[Entry], None],
         lease_good: Callable[[], bool],
     ) -> None:
-        """`lease_good`: whether the lease vouches for our slots when Redis does not answer."""
+        """`epoch(slot)`: the epoch of this moment; raises NotOwner. `lease_good`: whether the lease vouches for our slots
+        when Redis does not answer."""
         self._store = store
         self._publishing = publishing
         self._epoch = epoch
@@ -80,23 +81,14 @@ class Snapshots:
 
     def save(self, entry: Entry, done: Callable[[Entry], None]) -> None:
         """Writes the thread as it is now; `done` is called when that is in Redis, or could not be in time."""
-        try:
-            epoch = self._epoch(entry.thread.slot)
-        except DomainError:
-            self._lost(entry)
-            return
         entry.dirty = False
-        self._start(self._save(entry, epoch, record(entry, self._publishing).SerializeToString(), done))
+        self._start(self._save(entry, record(entry, self._publishing).SerializeToString(), done))
 
     def delete(self, entry: Entry) -> None:
         """The thread has finished."""
-        try:
-            epoch = self._epoch(entry.thread.slot)
-        except DomainError:
-            return  # the heir deletes what it does not find alive
         slot = entry.thread.slot
         self._deleting[slot] = self._deleting.get(slot, 0) + 1
-        self._start(self._delete(entry, epoch))
+        self._start(self._delete(entry))
 
     def deleting(self, slot: int) -> bool:
         """Whether calls of the slot have ended whose snapshots are still there."""
@@ -112,8 +104,8 @@ class Snapshots:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _save(self, entry: Entry, epoch: int, raw: bytes, done: Callable[[Entry], None]) -> None:
-        while not await self._write(entry, epoch, raw):
+    async def _save(self, entry: Entry, raw: bytes, done: Callable[[Entry], None]) -> None:
+        while not await self._write(entry, raw):
             if entry.closed:
                 return
             self.unprotected += not entry.unprotected
@@ -126,12 +118,12 @@ class Snapshots:
         if not entry.closed:
             done(entry)
 
-    async def _write(self, entry: Entry, epoch: int, raw: bytes) -> bool:
+    async def _write(self, entry: Entry, raw: bytes) -> bool:
         """False when Redis did not answer in time."""
         thread = entry.thread
         try:
-            await self._store.write(thread.slot, epoch, [put_fields(CALLS, {thread.id: raw})])
-        except StaleEpoch:
+            await self._fenced(thread.slot, [put_fields(CALLS, {thread.id: raw})])
+        except (NotOwner, StaleEpoch):
             self._lost(entry)
         except StoreUnavailable:
             return False
@@ -140,7 +132,20 @@ class Snapshots:
             entry.unprotected = False
         return True
 
-    async def settle(self, entries: Iterable[Entry], epoch: int) -> None:
+    async def _fenced(self, slot: int, operations: list[Operation]) -> None:
+        """A write under the epoch of this moment, again when the slot was renewed meanwhile. Raises NotOwner, StaleEpoch,
+        StoreUnavailable."""
+        while True:
+            epoch = self._epoch(slot)
+            try:
+                await self._store.write(slot, epoch, operations)
+            except StaleEpoch:
+                if self._epoch(slot) == epoch:
+                    raise
+            else:
+                return
+
+    async def settle(self, entries: Iterable[Entry]) -> None:
         """Last writes before a slot is handed over: of what has changed since the last one. What Redis does not take in
         time is counted; the heir goes on from the snapshot before."""
         changed = [entry for entry in entries if entry.dirty or entry.unprotected]
@@ -148,11 +153,11 @@ class Snapshots:
             entry.dirty = False
         raws = [record(entry, self._publishing).SerializeToString() for entry in changed]
         done = await asyncio.gather(
-            *(self._write(entry, epoch, raw) for entry, raw in zip(changed, raws, strict=True))
+            *(self._write(entry, raw) for entry, raw in zip(changed, raws, strict=True))
         )
         self.unprotected += done.count(False)
 
-    async def _delete(self, entry: Entry, epoch: int) -> None:
+    async def _delete(self, entry: Entry) -> None:
         thread = entry.thread
         operations = [remove_fields(CALLS, thread.id)]
         if thread.requests:
@@ -160,8 +165,8 @@ class Snapshots:
             operations.append(put(ended_key(thread.identity.conn_id), raw, ttl_ms=ENDED_MS))
         try:
             await self._publishing.stored(entry)
-            await self._store.write(thread.slot, epoch, operations)
-        except (StaleEpoch, StoreUnavailable) as error:
+            await self._fenced(thread.slot, operations)
+        except (NotOwner, StaleEpoch, StoreUnavailable) as error:
             # Left behind, the record is read by an heir, which finds that all of it has ended and deletes it.
             self._log.warning("snapshot not deleted", call_thread_id=thread.id, problem=str(error))
         finally:

@@ -142,7 +142,7 @@ def signal_of(leg: SipLeg) -> Signal:
         signal.destination = address_of(leg.peer)
     signal.invite = _request(leg.open_invite) if leg.open_invite else None
     signal.response = _response(leg.last_response)
-    calling = leg.inbound or leg.state in (LegState.CALLING, LegState.EARLY, LegState.CANCELLING)
+    calling = leg.inbound or LegState(leg.state) in (LegState.CALLING, LegState.EARLY, LegState.CANCELLING)
     signal.answered = not calling and signal.response is not None and signal.response.status >= 200
     if leg.HasField("dialog"):
         signal.dialog = Dialog.restore(dialog_state(leg.dialog))
