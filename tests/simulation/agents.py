@@ -149,6 +149,7 @@ class AgentStateNode:
             return
         if held.reader is not None:
             held.reader.close()
+        self.publisher.forget(held.state.streams())
         for waiters in held.state.waiters.values():
             for waiter in waiters:
                 if not waiter.done():

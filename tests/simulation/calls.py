@@ -19,6 +19,7 @@ from services.sip_cluster.calls import CallThread, Identity, Refusal, RequestRec
 from services.sip_cluster.legs import IllegalFact
 from services.sip_cluster.machine import handle
 from services.sip_cluster.publishing import Publishing
+from services.sip_cluster.rpc import PUBLISH_WAIT_S
 from tests.simulation import revival
 from tests.simulation.dialogs import Dialogs
 from tests.simulation.events import THREAD, Publisher
@@ -33,8 +34,7 @@ if TYPE_CHECKING:
     from tests.simulation.platform import Platform
 
 LONGEST_CALL = 600 * SECOND
-PUBLISH_WAIT = SECOND
-"""services.sip_cluster.rpc.PUBLISH_WAIT_S."""
+PUBLISH_WAIT = int(PUBLISH_WAIT_S * SECOND)
 _EVENTS = frozenset({do.Publish, do.PublishRequest, do.PublishForeign})
 Outcome = Told | Refusal
 Reply = Callable[[str, "Outcome | None"], None]

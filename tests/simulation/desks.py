@@ -16,6 +16,7 @@ from services.agent_state.record import message
 from services.agent_state.reservation import Ask
 from services.tenant import facts
 from services.tenant.agents import Change
+from services.tenant.asking import RESERVATION_MS, RESERVE_TIMEOUT_S
 from services.tenant.effects import Found, GiveBack, NotFound, Reserve
 from services.tenant.inputs import (
     AgentChanged,
@@ -39,9 +40,8 @@ from tests.simulation.world import MS, SECOND, Process
 if TYPE_CHECKING:
     from tests.simulation.platform import Platform
 
-RESERVE_TIMEOUT = 2 * SECOND
-RESERVATION = 10 * SECOND
-"""services.tenant.asking.RESERVATION_MS."""
+RESERVE_TIMEOUT = int(RESERVE_TIMEOUT_S * SECOND)
+RESERVATION = RESERVATION_MS * MS
 
 
 class People:

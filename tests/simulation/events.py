@@ -6,7 +6,7 @@ answers, `Queues` the scripts ENQUEUE and ACKNOWLEDGE.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -182,6 +182,11 @@ class Publisher:
         if not self._flushing:
             self._flushing = True
             self._process.after(0, self._flush, self._round)
+
+    def forget(self, keys: Collection[str]) -> None:
+        """The streams are another node's now: nothing of them is sent any more."""
+        for key in keys:
+            self._waiting.pop(key, None)
 
     def unacknowledged(self, key: str) -> list[EventEnvelope]:
         """Events of a stream that are not known to be stored, in order."""

@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
 
+from mesh.store import PROBE_S
 from services.sip_cluster import effects as do
+from services.sip_cluster.handing_over import FINISH_S, LOOK_S
+from services.sip_cluster.node import WRITE_BEHIND_S
+from services.sip_cluster.snapshots import ENDED_MS
 from tests.simulation.store import Answer
-from tests.simulation.world import SECOND
+from tests.simulation.world import MS, SECOND
 
 if TYPE_CHECKING:
     from tests.simulation.calls import Entry, SipNode
 
-WRITE_BEHIND = SECOND // 4
-"""services.sip_cluster.node.WRITE_BEHIND_S."""
-PROBE = SECOND // 2
-"""mesh.store.PROBE_S: how soon it is noticed that Redis answers again."""
-FINISH = 300 * SECOND // 1000
-LOOK = SECOND // 200
-"""services.sip_cluster.handing_over: FINISH_S, LOOK_S."""
-ENDED_FOR = 120 * SECOND
+WRITE_BEHIND = int(WRITE_BEHIND_S * SECOND)
+PROBE = int(PROBE_S * SECOND)
+"""How soon it is noticed that Redis answers again."""
+FINISH = int(FINISH_S * SECOND)
+LOOK = int(LOOK_S * SECOND)
+ENDED_FOR = ENDED_MS * MS
 _PENDING = frozenset({do.Alert, do.Accept, do.SendAck, do.AcceptOffer, do.Reject})
 """What a record keeps of the outbox (`services/sip_cluster/pending.py`)."""
 

@@ -18,6 +18,7 @@ from mesh.allocation import Slot
 from services.orchestration.effects import Effect, End, Load, Resubmit, Route, Run, Say, Submit, Timer
 from services.orchestration.inputs import Begin, CallNews, Due, Input, Loaded, Outcome, Selected, Stepped
 from services.orchestration.machine import Machine
+from services.orchestration.perform import ROUTE_S
 from services.orchestration.record import from_kv, from_record, to_record
 from services.orchestration.scxml import Action, StepResult
 from services.orchestration.scxml.effects import Taken
@@ -33,7 +34,7 @@ from tests.simulation.world import SECOND, Process
 if TYPE_CHECKING:
     from tests.simulation.platform import Platform
 
-ROUTE_TIMEOUT = 90 * SECOND
+ROUTE_TIMEOUT = int(ROUTE_S * SECOND)
 QUEUE_TIMEOUT_S = 20
 """How long the application lets a request wait before it asks again, seconds."""
 _HEARD = (Taken("queued", "", ("queued",), 1, 1),)

@@ -6,14 +6,15 @@ from collections.abc import Callable
 
 from mesh.allocation import Slot
 from mesh.handover import Give, Peer, Take, decide
+from mesh.slots import RESETTLE_S, SETTLE_S
 from tests.simulation.etcd import Etcd
 from tests.simulation.world import MS, SECOND, Process
 
 PACE = 20 * MS
 """Between two looks at what is to be done."""
 RETRY = 200 * MS
-SETTLE = 300 * MS
-RESETTLE = SECOND
+SETTLE = int(SETTLE_S * SECOND)
+RESETTLE = int(RESETTLE_S * SECOND)
 """How long a node that joined, or has lost its lease, leaves free slots alone."""
 Acquire = Callable[[Slot, int, Callable[[bool], None]], None]
 Release = Callable[[Slot, int, bool, Callable[[], None]], None]

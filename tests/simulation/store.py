@@ -16,10 +16,11 @@ from enum import Enum
 from typing import Any
 
 from mesh.allocation import Slot
-from tests.simulation.world import MS, SECOND, Process, World
+from mesh.store import BUDGET_S
+from tests.simulation.world import SECOND, Process, World
 
-BUDGET = 250 * MS
-"""How long a write may take before it counts as not done (mesh.store.BUDGET_S)."""
+BUDGET = int(BUDGET_S * SECOND)
+"""How long a write may take before it counts as not done."""
 LATE_AFTER = 5 * SECOND
 """How late a request of a broken connection may still arrive."""
 Put = tuple[str, str, Any]
@@ -205,14 +206,11 @@ class Line:
             self._number += 1
             process.after(budget, answer, Answer.AWAY)
             return
+        if not self.keeps:  # nobody will take over: a request and its answer are one thing that happens
+            when += world.delay()
         self._busy_until = when
         if when - world.now > budget // 2:
             process.after(budget, answer, Answer.AWAY)
-        if not self.keeps:  # nobody will take over: the request and its answer are one thing that happens
-            process.after(
-                when - world.now + world.delay(), self._carry_out, process.starts, work, self._number, answer
-            )
-            return
         world.after(when - world.now, self._carry_out, process.starts, work, self._number, answer)
 
     def _late(self, work: Callable[[int], Answer], line: int) -> None:

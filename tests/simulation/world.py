@@ -13,14 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from mesh.lease import PERIOD_S, TTL_S
+
 START_US = 1_800_000_000_000_000
 """When every schedule begins, UTC microseconds."""
 MS = 1000
 SECOND = 1_000_000
-LEASE_TTL = 2 * SECOND
-"""mesh.lease.TTL_S."""
-KEEP_ALIVE = SECOND // 2
-"""mesh.lease.PERIOD_S."""
+LEASE_TTL = int(TTL_S * SECOND)
+KEEP_ALIVE = int(PERIOD_S * SECOND)
+"""How often a lease is kept alive."""
 
 
 @dataclass(slots=True)
