@@ -25,6 +25,8 @@ LOOK_S = 0.1
 """Between looks of the watchdog, seconds."""
 START_S = 10.0
 """Longest start of a worker process with its first answer, seconds."""
+LEAST = 19
+"""Priority of a process whose step runs long: the nicest."""
 MAX_CONTEXTS = 1000
 """JavaScript contexts a process; those used longest ago give way."""
 MAX_DOCUMENTS = 128
@@ -180,6 +182,13 @@ class Process:
 
     # -- its life ----------------------------------------------------------------------------------------------
 
+    def demote(self) -> None:
+        """From now on the process gets what others leave of the CPU."""
+        if not self._demoted and self._process is not None:
+            self._demoted = True
+            with contextlib.suppress(ProcessLookupError):
+                os.setpriority(os.PRIO_PROCESS, self._process.pid, LEAST)
+
     def cpu_of_call(self) -> float:
         """CPU seconds since the present call began."""
         return self._cpu() - self._cpu_before
@@ -192,6 +201,7 @@ class Process:
 
     async def _start(self) -> asyncio.subprocess.Process:
         self._forget()
+        self._demoted = False
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",

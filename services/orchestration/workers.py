@@ -253,6 +253,8 @@ class Workers:
     @staticmethod
     async def _warmed(turn: _Turn, work: _Work) -> tuple[StepResult, bytes]:
         await turn.process.warm()
+        if turn.lane.patient:
+            turn.process.demote()
         return await work(turn)
 
     def _detach(self, lane: _Lane, compiled: Compiled) -> None:
@@ -265,6 +267,7 @@ class Workers:
         self._suspects.move_to_end(compiled.source_hash)
         while len(self._suspects) > 1000:
             self._suspects.popitem(last=False)
+        lane.process.demote()
         lane.process = self._spares.pop() if self._spares else self._process()
         if not self._spares:
             self._prepare(self._process())
@@ -276,10 +279,9 @@ class Workers:
         task.add_done_callback(self._done)
 
     async def _back(self, process: Process) -> None:
-        """A process whose long step has ended is a spare one when there is none."""
-        if self._spares:
-            await process.kill(planned=True)
-        else:
+        """A process whose long step has ended: what was taken from its priority cannot be given back."""
+        await process.kill(planned=True)
+        if not self._spares:
             self._prepare(process)
 
     def _lane_of(self, session: str, compiled: Compiled) -> _Lane:

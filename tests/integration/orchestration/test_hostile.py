@@ -112,9 +112,8 @@ async def test_hostile_applications_end_and_their_neighbours_go_on(
 
         async def all_wait() -> bool:
             found = await r.records()
-            return all(
-                "waiting" in found[c.session].session.configuration for c in neighbours if c.session in found
-            )
+            states = [state for record in found.values() for state in record.session.configuration]
+            return states == ["waiting"] * NEIGHBOURS
 
         await eventually(all_wait, 30, 0.2)
         traffic = Traffic(r, neighbours)
