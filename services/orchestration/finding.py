@@ -45,10 +45,16 @@ class Finder:
     async def here(self, tenant: str, session_id: str) -> tuple[Shard, Session] | None:
         """A session of the tenant (of any when it is empty) that this node has, awake or asleep. Raises StoreUnavailable."""
         first = self._shards.get(slot_of(session_id))
-        for shard in ([first] if first else []) + [one for one in self._shards.values() if one is not first]:
-            session = await shard.peek(session_id)
-            if session is not None:
-                return (shard, session) if tenant in ("", session.call.tenant) else None
+        session = await first.peek(session_id) if first is not None else None
+        if first is not None and session is not None:
+            return (first, session) if tenant in ("", session.call.tenant) else None
+        others = [shard for shard in self._shards.values() if shard is not first]
+        # Those that sleep are asked for together: one round trip to Redis, for ids that mostly nobody has.
+        for shard, found in zip(
+            others, await asyncio.gather(*(shard.peek(session_id) for shard in others)), strict=True
+        ):
+            if found is not None:
+                return (shard, found) if tenant in ("", found.call.tenant) else None
         return None
 
     def missing(self, session_id: str) -> DomainError:
