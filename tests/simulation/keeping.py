@@ -50,40 +50,38 @@ class Keeping:
 
     def save(self, entry: Entry, done: Callable[[], None]) -> None:
         """Writes the call as it is now; `done()` when it may go on."""
-        epoch = self._node.serving.get(entry.thread.slot)
+        entry.dirty = False
+        self._write(entry, ("calls", entry.thread.id, self.snapshot(entry)), done)
+
+    def _write(self, entry: Entry, put: Any, done: Callable[[], None]) -> None:
+        """Under the epoch of this moment."""
+        slot = entry.thread.slot
+        epoch = self._node.serving.get(slot)
+        if entry.closed:
+            return
         if epoch is None:
             self._node.close(entry)
             return
-        entry.dirty = False
-        put = ("calls", entry.thread.id, self.snapshot(entry))
-        self._line.write(
-            entry.thread.slot, epoch, (put,), lambda answer: self._written(entry, put, answer, done)
-        )
+        self._line.write(slot, epoch, (put,), lambda answer: self._written(entry, put, epoch, answer, done))
 
-    def _written(self, entry: Entry, put: Any, answer: Answer, done: Callable[[], None]) -> None:
+    def _written(self, entry: Entry, put: Any, epoch: int, answer: Answer, done: Callable[[], None]) -> None:
         """Unprotected when Redis does not answer in time and the lease is good; with neither nothing goes on."""
         if answer is Answer.STALE:
-            self._node.drop_slot(entry.thread.slot)
+            if self._node.serving.get(entry.thread.slot, epoch) != epoch:  # renewed meanwhile
+                self._write(entry, put, done)
+            else:
+                self._node.drop_slot(entry.thread.slot)
         elif entry.closed:
             return
-        elif (
-            answer is Answer.AWAY
-            and not self._process.lease_good()
-            and "deadline" not in self._world.mutations
+        elif answer is Answer.AWAY and not (
+            self._process.lease_good() or "deadline" in self._world.mutations
         ):
-            self._process.after(SECOND // 10, self._write_again, entry, put, done)
+            self._process.after(SECOND // 10, self._write, entry, put, done)
         else:
             entry.unprotected = answer is Answer.AWAY
             if entry.unprotected:
                 self._process.after(PROBE, self._protect, entry)
             done()
-
-    def _write_again(self, entry: Entry, put: Any, done: Callable[[], None]) -> None:
-        epoch = self._node.serving.get(entry.thread.slot)
-        if epoch is not None and not entry.closed:
-            self._line.write(
-                entry.thread.slot, epoch, (put,), lambda answer: self._written(entry, put, answer, done)
-            )
 
     def _protect(self, entry: Entry) -> None:
         """Redis is there again: what went on without it is written (`FencedStore.on_primary_change`)."""
