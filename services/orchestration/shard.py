@@ -24,6 +24,7 @@ from mesh.telemetry import ladder
 from services.orchestration import digital
 from services.orchestration.asleep import Asleep
 from services.orchestration.effects import Effect, Inside, Spawn, Timer
+from services.orchestration.ending import finish
 from services.orchestration.family import child_of, inputs_of
 from services.orchestration.inputs import Begin, CallNews, Due, Input, Stepped
 from services.orchestration.location import new_key
@@ -288,7 +289,7 @@ class Shard:
                 continue
             turn.change.awake[name] = session
             self._touched[name] = now_us()
-            for effect in machine.handle(what, now_us()):
+            for effect in self._decided(machine, what):
                 if not isinstance(effect, Inside):
                     turn.effects.append((session, effect))
                     continue
@@ -296,6 +297,15 @@ class Shard:
                     self.started()
                     self._adopt(child_of(session, effect))
                 waiting += await self._inside(turn, session, effect)
+
+    def _decided(self, machine: Machine, what: Input) -> list[Effect]:
+        """What the machine decides. One that breaks ends, and its call goes to the default destination: it must not take
+        the turn of its slot with it, events of others among it."""
+        try:
+            return machine.handle(what, now_us())
+        except Exception as error:
+            self.log.error("session broke", session=machine.session.id, exc_info=error)
+            return finish(machine.session, "failed", f"{type(error).__name__}: {error}")
 
     async def _inside(self, turn: _Turn, session: Session, effect: Inside) -> list[tuple[str, Input]]:
         target = await self._find(turn, effect.session_id)

@@ -18,6 +18,8 @@ from typing import Any
 
 import redis.asyncio
 import redis.exceptions
+import structlog
+from google.protobuf.message import DecodeError
 from voice.record.v1.session_pb2 import SessionRecord
 
 from mesh.store import (
@@ -44,6 +46,9 @@ _DUE = "due"
 _THREAD = "thread"
 _FIELDS = 500
 """Fields an operation."""
+
+
+log = structlog.get_logger("orchestration.store")
 
 
 @dataclass
@@ -88,7 +93,9 @@ class Store:
         await self._store.raise_fence(slot, epoch)
         rows = await self._store.read_fields(slot, _SESSIONS)
         cursor = await self._store.read_offset(slot, _THREAD)
-        return [from_record(SessionRecord.FromString(row)) for row in rows.values()], cursor or "0"
+        return [
+            session for name, row in rows.items() if (session := _readable(slot, name, row))
+        ], cursor or "0"
 
     async def write(self, slot: int, epoch: int, change: Change) -> None:
         """One fenced write of all that a turn changed."""
@@ -140,6 +147,15 @@ class Store:
             return await command
         except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
             raise StoreUnavailable(str(error) or type(error).__name__) from error
+
+
+def _readable(slot: int, name: str, row: bytes) -> Session | None:
+    """A session; one that this version cannot read stays where it is, and its call waits for its routing timeout."""
+    try:
+        return from_record(SessionRecord.FromString(row))
+    except (DecodeError, ValueError, KeyError, TypeError) as error:
+        log.error("record of a session cannot be read", slot=slot, session=name, exc_info=error)
+        return None
 
 
 def _operations(change: Change) -> Iterator[Operation]:
