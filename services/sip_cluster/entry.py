@@ -45,6 +45,8 @@ class Signal:
     """Transaction of the one or the other."""
     offer_response: Response | None = None
     """Our 2xx to the peer's, or the peer's to ours."""
+    detours: int = 0
+    """Times a BYE of ours met a proxy that was not there."""
     txns: set[int] = field(default_factory=set)
     """Transactions whose events concern this leg."""
 

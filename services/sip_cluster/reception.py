@@ -26,6 +26,7 @@ from voicecore.sip import (
 from mesh.telemetry import logger, steps
 from mesh.telemetry.steps import enabled as ladder_enabled
 from services.sip_cluster import inputs
+from services.sip_cluster.detour import Detour
 from services.sip_cluster.entry import Entry, Signal
 from services.sip_cluster.inputs import Input
 from services.sip_cluster.invitation import problem, slot_in_via, source_of
@@ -70,6 +71,7 @@ class Reception:
         self._waiting = waiting
         self._serves = serves
         self._log = logger("reception")
+        self.detour = Detour(signalling, hops)
         self.ignored = 0
         """Facts that could not happen in their state, and leftovers of legs that have ended."""
         self._takes: dict[type, Callable[..., None]] = {
@@ -337,7 +339,7 @@ class Reception:
 
     def _transport(self, event: TransportFailed) -> None:
         found = self._signalling.transactions.get(event.txn)
-        if found is not None:
+        if found is not None and not self.detour.take(event.txn, *found):
             self._unanswered(*found, event.txn, 503)
 
     def _unanswered(self, entry: Entry, signal: Signal, use: Use, txn: int, status: int) -> None:

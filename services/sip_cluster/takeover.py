@@ -123,14 +123,14 @@ class Takeover:
         return signal.destination
 
     def _peer_or(self, address: Address, signal: Signal) -> Address:
-        if self._hops.is_proxy(address) or signal.invite is None:
+        if self._hops.alive(address) or signal.invite is None:
             return address
         return self._hops.choose(signal.invite.call_id) or address
 
     def _peer(self, text: str) -> Address:
         """Where an INVITE came from; its answers go there while that lives, and through another proxy else."""
         address = address_of(text)
-        if self._hops.is_proxy(address):
+        if self._hops.alive(address):
             return address
         return self._hops.choose(text) or address
 
