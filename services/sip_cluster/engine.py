@@ -126,7 +126,7 @@ class Engine:
             Takeover(self.endpoint, self.signalling, self.hops),
             self.numbers,
         )
-        self._handing_over = HandingOver(self.node, self.snapshots, publishing, self.signalling)
+        self._handing_over = HandingOver(self.node, self.snapshots, self.signalling)
         self.routers = RouterWatch(self._routers, settings.router_grace_ms / 1000, self.node.router_lost)
         gate = Gate(service.membership.lease, self.store)
         rpc = SipNodeRpc(self.node, self.numbers, self._ready, gate)

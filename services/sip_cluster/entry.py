@@ -72,6 +72,8 @@ class Entry:
     """Something has changed since the last snapshot."""
     frozen: bool = False
     """The slot is being handed over: nothing more happens to the thread here."""
+    calm: asyncio.Future[None] | None = None
+    """Of a frozen thread: done when nothing is under way any more."""
     told: asyncio.Future[None] | None = None
     """The last event of the thread: done when it is stored."""
     closed: bool = False

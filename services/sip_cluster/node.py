@@ -260,6 +260,15 @@ class Node:
     def _saved(self, entry: Entry) -> None:
         entry.saving = False
         self._work(entry)
+        if not entry.saving and entry.calm is not None and not entry.calm.done():
+            entry.calm.set_result(None)
+
+    def freeze(self, entry: Entry) -> None:
+        """Nothing more happens to a thread; what is under way is finished (`Entry.calm`)."""
+        entry.frozen = True
+        entry.calm = asyncio.get_running_loop().create_future()
+        if not entry.saving:
+            entry.calm.set_result(None)
 
     def _note_change(self, entry: Entry) -> None:
         """A change that nothing had to wait for (an ACK, a CSeq) is written a little later, once for many of them."""
@@ -310,6 +319,8 @@ class Node:
         conn_id = thread.identity.conn_id
         if entry.timer is not None:
             entry.timer.cancel()
+        if entry.calm is not None and not entry.calm.done():
+            entry.calm.set_result(None)
         for leg in list(entry.signals):
             self.signalling.drop(entry, leg, forget=not finished)
         for waiters in entry.waiters.values():

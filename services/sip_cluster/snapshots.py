@@ -10,7 +10,7 @@ a repeated request still gets its outcome.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Any
 
 from voice.record.v1.sip_call_pb2 import SIP_PENDING_KIND_ACK, SipCall, SipDialog, SipLeg
@@ -68,7 +68,7 @@ class Snapshots:
         self._lost = lost
         self._lease_good = lease_good
         self._tasks: set[asyncio.Task[None]] = set()
-        self._deleting: dict[int, int] = {}
+        self._deleting: dict[int, set[asyncio.Task[None]]] = {}
         self._log = logger("snapshots")
         self.written = 0
         self.unprotected = 0
@@ -87,22 +87,24 @@ class Snapshots:
     def delete(self, entry: Entry) -> None:
         """The thread has finished."""
         slot = entry.thread.slot
-        self._deleting[slot] = self._deleting.get(slot, 0) + 1
-        self._start(self._delete(entry))
+        task = self._start(self._delete(entry))
+        self._deleting.setdefault(slot, set()).add(task)
+        task.add_done_callback(lambda done: self._deleted(slot, done))
 
-    def deleting(self, slot: int) -> bool:
-        """Whether calls of the slot have ended whose snapshots are still there."""
-        return slot in self._deleting
+    def deleting(self, slot: int) -> Collection[asyncio.Task[None]]:
+        """Calls of the slot that have ended and whose snapshots are still there."""
+        return self._deleting.get(slot, ())
 
-    def _deleted(self, slot: int) -> None:
-        self._deleting[slot] -= 1
+    def _deleted(self, slot: int, task: asyncio.Task[None]) -> None:
+        self._deleting[slot].discard(task)
         if not self._deleting[slot]:
             del self._deleting[slot]
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _save(self, entry: Entry, raw: bytes, done: Callable[[Entry], None]) -> None:
         while not await self._write(entry, raw):
@@ -169,8 +171,6 @@ class Snapshots:
         except (NotOwner, StaleEpoch, StoreUnavailable) as error:
             # Left behind, the record is read by an heir, which finds that all of it has ended and deletes it.
             self._log.warning("snapshot not deleted", call_thread_id=thread.id, problem=str(error))
-        finally:
-            self._deleted(thread.slot)
 
     async def read(self, slot: int) -> dict[str, bytes]:
         """The snapshots of a slot by CallThreadID. Raises StoreUnavailable."""
