@@ -49,6 +49,13 @@ class Report:
         calls = self.facts.calls
         return sum(call.complete for call in calls) / len(calls) if calls else 0.0
 
+    def waited(self, share: float) -> float:
+        """A percentile of the time from INVITE to the answer of routed calls, seconds; 0 without any."""
+        times = sorted(
+            c.answered_at - c.invited_at for c in self.facts.calls if c.kind == "routed" and c.answered_at
+        )
+        return times[min(int(len(times) * share), len(times) - 1)] if times else 0.0
+
     @property
     def client_failures(self) -> int:
         """Attempts of clients that were not answered."""
@@ -66,6 +73,7 @@ class Report:
             f"{len(calls)} calls, {self.complete_share:.3%} complete; refused {dict(refused)}, "
             f"established {sum(c.answered_at is not None for c in calls)}, "
             f"re-INVITE refused {sum(bool(c.reinvite_refused) for c in calls)}",
+            f"callers waited for an agent: half of them {self.waited(0.5):.1f} s, 99 % at most {self.waited(0.99):.1f} s",
             f"{len(facts.events)} events in {len({e.stream for e in facts.events})} streams, {len(facts.seen)} heard by clients "
             f"({self.reopened} subscriptions opened again)",
             f"{len(facts.requests)} requests, {self.client_failures} attempts failed; "
