@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -116,6 +117,12 @@ class Streams(QueueServiceServicer):
                     continue
                 response.results.add(last_seq=len(stream), epoch=envelope.epoch)
             yield response
+
+    async def FollowStore(
+        self, request: rq.FollowStoreRequest, context: Any
+    ) -> AsyncIterator[rq.FollowStoreResponse]:
+        yield rq.FollowStoreResponse(store="the only one")
+        await asyncio.Event().wait()  # it stays the only one
 
     def find(self, name: str) -> Event:
         """The newest event of a name such as "Ringing@1002"."""

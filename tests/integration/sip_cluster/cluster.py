@@ -57,7 +57,7 @@ class Cluster:
     def idle(self) -> bool:
         return all(self.number(engine, name) == 0 for engine in self.living() for name in BUSY)
 
-    async def until(self, condition: Callable[[], Awaitable[bool] | bool], seconds: float = 15.0) -> None:
+    async def until(self, condition: Callable[[], Awaitable[bool] | bool], seconds: float = 30.0) -> None:
         """Polls until the condition holds; one that blocks is asked in a thread."""
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
@@ -67,7 +67,7 @@ class Cluster:
             assert asyncio.get_running_loop().time() < deadline, "\n".join(e.text() for e in self.living())
             await asyncio.sleep(0.02)
 
-    async def settled(self, seconds: float = 15.0) -> None:
+    async def settled(self, seconds: float = 30.0) -> None:
         """Waits until no node carries a call or owes an event, and no snapshot is left."""
         await self.until(self.idle, seconds)
         await self.until(self._no_snapshot, seconds)
@@ -87,7 +87,7 @@ class Cluster:
         await self.until(look)
         return found[0]
 
-    async def event(self, name: str, seconds: float = 15.0) -> Event:
+    async def event(self, name: str, seconds: float = 30.0) -> Event:
         """Waits for an event such as "RouteRequest@8000"; the newest of that name."""
         streams = self.streams.events
 

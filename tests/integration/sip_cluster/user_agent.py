@@ -11,7 +11,7 @@ from typing import TypeVar
 from voicecore import sip
 
 E = TypeVar("E")
-WAIT_S = 15.0
+WAIT_S = 30.0
 """How long an event may take: leases have to end first."""
 SDP = "application/sdp"
 OFFER = b"v=0\r\no=caller 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n"
