@@ -1,4 +1,5 @@
 """A SIP node with 1,000 established calls is killed, or drained: how long until its calls are served again, and how many are lost.
+And what a call costs now that it survives its node, beside what it cost before.
 
 A local mesh with one proxy and two SIP pods; calls from a trunk to an extension until 1,000 of them are on one node. Then that node gets
 SIGKILL or SIGTERM, and each of the 1,000 dialogs sends a BYE or a re-INVITE at a random moment of the 3 s that follow.
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from voicecore import sip
 
+from bench import sip_node_udp
 from bench.harness import Invalid, Result
 from mesh.discovery import Directory
 from mesh.etcd import Etcd
@@ -30,6 +32,9 @@ CALLS = int(os.environ.get("BENCH_FAILOVER_CALLS", "1000"))
 RATE = 30
 OPEN = 15
 """Calls without an answer at most while calls are made: a busy machine makes them slower."""
+BEFORE_US = 6300.0
+"""CPU microseconds of a call in a SIP node before its record was complete enough to be restored: sip_node_udp in bench/RESULTS.md of
+0.1.0, a 2-core machine."""
 WINDOW_S = 3.0
 GRACE_S = 15.0
 """How long answers are waited for after the last request, seconds; what has none then is lost."""
@@ -168,9 +173,13 @@ class Far:
 
 
 def run() -> Iterator[Result]:
-    """The rows of both events."""
+    """The rows of both events, and the CPU a call costs a SIP node."""
     for name, number in (("kill", signal.SIGKILL), ("drain", signal.SIGTERM)):
         yield from asyncio.run(_measure(f"failover_sip_node_{name}", number))
+    cpu, _ = asyncio.run(sip_node_udp._platform())
+    yield Result(
+        "failover", "cpu_per_call", "us", cpu["sip_cluster-0"], "before calls were restored", BEFORE_US
+    )
 
 
 async def _measure(bench: str, number: signal.Signals) -> list[Result]:
