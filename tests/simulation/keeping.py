@@ -129,6 +129,8 @@ class Keeping:
         puts = tuple(("calls", entry.thread.id, self.snapshot(entry)) for entry in live)
 
         def settled(answer: Answer) -> None:
+            if answer is Answer.AWAY and live:  # counted as unprotected, and given away all the same
+                self._world.excused = f"{live[0].thread.id} was not written when its slot was handed over"
             self._settle(slot, entries, self._world.now + FINISH, done)
 
         self._line.write(slot, epoch, puts, settled)

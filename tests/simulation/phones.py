@@ -199,7 +199,8 @@ class Caller:
         """How it ended: "talked", "cancelled", or the status of a refusal."""
         self.talked = False
         self.began_us = 0
-        self._sent_under = -1
+        self._answered_under = -1
+        """Epoch of the slot when its owner last answered the INVITE."""
         self._others: dict[Key, bool] = {}
         """Other branches of the INVITE that were answered: whether they have ended."""
         wire.callers[self.call_id] = self
@@ -227,8 +228,7 @@ class Caller:
             self.world.after(pause, self._carry_invite, min(2 * pause, T2))
             return
         epoch = self.wire.epoch(self.key.slot)
-        if epoch and epoch != self._sent_under:
-            self._sent_under = epoch
+        if epoch and epoch != self._answered_under:
             self.wire.invite(self.wire.owner(self.key.slot), self)
         self.world.after(2 * T1, self._carry_invite, T1)
 
@@ -253,7 +253,7 @@ class Caller:
     def receive(self, key: Key, what: str) -> None:
         """A message from the platform."""
         if what in ("100", "180"):
-            if self.state is CallerState.CALLING and self.key != key:
+            if self.state is CallerState.CALLING:
                 self._learn(key)
         elif what == "200":
             self._answered(key)
@@ -273,7 +273,7 @@ class Caller:
 
     def _learn(self, key: Key) -> None:
         self.key = key
-        self._sent_under = self.wire.epoch(key.slot)
+        self._answered_under = self.wire.epoch(key.slot)
 
     def _answered(self, key: Key) -> None:
         if self.state in (CallerState.CALLING, CallerState.CANCELLING):
