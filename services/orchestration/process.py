@@ -19,11 +19,11 @@ from services.orchestration.scxml import Compiled, Json
 
 WATCHDOG_CPU_S = 2.0
 """Longest step, CPU seconds; then the process is killed. A machine that is busy with others does not count."""
-WATCHDOG_S = 10.0
-"""Longest step, wall-clock seconds."""
+WATCHDOG_S = 60.0
+"""Longest step, wall-clock seconds: one that gets no CPU is not at fault, one that waits for ever is."""
 LOOK_S = 0.1
 """Between looks of the watchdog, seconds."""
-START_S = 10.0
+START_S = 60.0
 """Longest start of a worker process with its first answer, seconds."""
 LEAST = 19
 """Priority of a process whose step runs long: the nicest."""
@@ -71,9 +71,16 @@ class Process:
         """0 while it is not running."""
         return self._process.pid if self._process is not None else 0
 
+    @property
+    def ready(self) -> bool:
+        """It runs and has answered."""
+        return self._process is not None and self._process.returncode is None and not self._calling.locked()
+
     async def warm(self) -> None:
         """It is running and has answered."""
-        if self._process is None or self._calling.locked():
+        if not self.ready:
+            if self._process is not None and self._process.returncode is not None:
+                await self.kill()
             await self.call("stats")
 
     async def call(self, op: str, **fields: Json) -> dict[str, Any]:

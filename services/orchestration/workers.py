@@ -29,6 +29,8 @@ SUSPECT_S = 0.03
 """CPU time of a step after which its lane goes on without it, seconds. A step of 50 states takes 0.1 ms, a start 2 ms."""
 APART_S = 60.0
 """How long the document of such a step runs apart, seconds."""
+SPARES = 2
+"""Processes that run and wait for lanes that need another."""
 TRIES = 3
 """How often a step is tried whose process is lost without its fault."""
 IDLE_S = 10.0
@@ -115,7 +117,7 @@ class Workers:
         self._lanes = [_Lane(self._process()) for _ in range(count)]
         self._apart = _Lane(self._process(), patient=True)
         self._suspects: OrderedDict[str, float] = OrderedDict()
-        self._spares: list[Process] = [self._process()]
+        self._spares: list[Process] = [self._process() for _ in range(SPARES)]
         self._work: set[asyncio.Task[Any]] = set()
         metrics.gauge("contexts", "Sessions whose JavaScript context is in a worker process").set_function(
             lambda: float(sum(len(process.sessions) for process in self.processes()))
@@ -199,6 +201,9 @@ class Workers:
 
     async def rest(self) -> None:
         """Drops contexts that nobody has used for a while, without holding up a step."""
+        for spare in [process for process in self._spares if not process.ready]:
+            with contextlib.suppress(StepFailed):  # tried again with the next rest
+                await spare.warm()
         before = time.monotonic() - IDLE_S
         for lane in (*self._lanes, self._apart):
             while not lane.lock.locked():
@@ -210,7 +215,7 @@ class Workers:
 
     async def _carry_out(self, session: str, compiled: Compiled, work: _Work) -> tuple[StepResult, bytes]:
         """Runs a step in the session's lane. It is never left half done: whoever asked may be cancelled."""
-        task = asyncio.create_task(self._in_lane(self._lane_of(session, compiled), compiled, work))
+        task = asyncio.create_task(self._in_lane(session, compiled, work))
         self._work.add(task)
         task.add_done_callback(self._done)
         with self._seconds.time():
@@ -221,24 +226,32 @@ class Workers:
         if not task.cancelled() and (error := task.exception()) and not isinstance(error, StepFailed):
             self._log.error("a step broke", exc_info=error)
 
-    async def _in_lane(self, lane: _Lane, compiled: Compiled, work: _Work) -> tuple[StepResult, bytes]:
+    async def _in_lane(self, session: str, compiled: Compiled, work: _Work) -> tuple[StepResult, bytes]:
         """A step has no effect before its result is stored: when somebody killed its process it is done again."""
         for _ in range(TRIES - 1):
             try:
-                return await self._once(lane, compiled, work)
+                return await self._once(await self._taken(session, compiled), compiled, work)
             except WorkerLost as error:
                 self._log.warning("worker lost in a step, which is done again", why=str(error))
-        return await self._once(lane, compiled, work)
+        return await self._once(await self._taken(session, compiled), compiled, work)
+
+    async def _taken(self, session: str, compiled: Compiled) -> _Lane:
+        """The session's lane, when it is its turn. While it waited, its document may have been set apart."""
+        lane = self._lane_of(session, compiled)
+        await lane.take()
+        while (present := self._lane_of(session, compiled)) is not lane:
+            lane.lock.release()
+            lane = present
+            await lane.take()
+        return lane
 
     async def _once(self, lane: _Lane, compiled: Compiled, work: _Work) -> tuple[StepResult, bytes]:
-        await lane.take()
         turn = _Turn(lane)
         task = asyncio.ensure_future(self._warmed(turn, work))
         try:
             while not (await asyncio.wait({task}, timeout=SUSPECT_S))[0]:
                 suspect = turn.held and turn.running and not lane.patient
-                if suspect and turn.process.cpu_of_call() >= SUSPECT_S:
-                    self._detach(lane, compiled)
+                if suspect and turn.process.cpu_of_call() >= SUSPECT_S and self._detach(lane, compiled):
                     turn.leave()
             return task.result()
         finally:
@@ -257,20 +270,25 @@ class Workers:
             turn.process.demote()
         return await work(turn)
 
-    def _detach(self, lane: _Lane, compiled: Compiled) -> None:
-        """The lane goes on with another process; the document runs apart for some time."""
-        self._set_apart.inc()
-        self._log.warning(
-            "a step runs long and goes on apart", document=compiled.source_hash[:16], url=compiled.url
-        )
+    def _detach(self, lane: _Lane, compiled: Compiled) -> bool:
+        """The lane goes on with another process, and the document runs apart for some time. False while no process is
+        ready: waiting for a start would take longer than most steps."""
         self._suspects[compiled.source_hash] = time.monotonic() + APART_S
         self._suspects.move_to_end(compiled.source_hash)
         while len(self._suspects) > 1000:
             self._suspects.popitem(last=False)
+        spare = next((process for process in self._spares if process.ready), None)
+        if spare is None:
+            return False
+        self._set_apart.inc()
+        self._log.warning(
+            "a step runs long and goes on apart", document=compiled.source_hash[:16], url=compiled.url
+        )
+        self._spares.remove(spare)
         lane.process.demote()
-        lane.process = self._spares.pop() if self._spares else self._process()
-        if not self._spares:
-            self._prepare(self._process())
+        lane.process = spare
+        self._prepare(self._process())
+        return True
 
     def _prepare(self, spare: Process) -> None:
         self._spares.append(spare)
@@ -281,8 +299,6 @@ class Workers:
     async def _back(self, process: Process) -> None:
         """A process whose long step has ended: what was taken from its priority cannot be given back."""
         await process.kill(planned=True)
-        if not self._spares:
-            self._prepare(process)
 
     def _lane_of(self, session: str, compiled: Compiled) -> _Lane:
         if self._suspects.get(compiled.source_hash, 0.0) > time.monotonic():
