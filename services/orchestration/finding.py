@@ -43,19 +43,25 @@ class Finder:
         self._owners = OwnerClient(nodes)
 
     async def here(self, tenant: str, session_id: str) -> tuple[Shard, Session] | None:
-        """A session of the tenant (of any when it is empty) that this node has, awake or asleep. Raises StoreUnavailable."""
-        first = self._shards.get(slot_of(session_id))
+        """A session of the tenant (of any when it is empty) that this node has, awake or asleep. None is true of the slots
+        that are here when it returns. Raises StoreUnavailable."""
+        slot = slot_of(session_id)
+        while True:
+            first = self._shards.get(slot)
+            found = await self._look(session_id, first)
+            if found is not None:
+                return found if tenant in ("", found[1].call.tenant) else None
+            if self._shards.get(slot) is first:
+                return None
+
+    async def _look(self, session_id: str, first: Shard | None) -> tuple[Shard, Session] | None:
+        """First where it should be, then everywhere else: in one round trip to Redis, for ids that mostly nobody has."""
         session = await first.peek(session_id) if first is not None else None
         if first is not None and session is not None:
-            return (first, session) if tenant in ("", session.call.tenant) else None
+            return first, session
         others = [shard for shard in self._shards.values() if shard is not first]
-        # Those that sleep are asked for together: one round trip to Redis, for ids that mostly nobody has.
-        for shard, found in zip(
-            others, await asyncio.gather(*(shard.peek(session_id) for shard in others)), strict=True
-        ):
-            if found is not None:
-                return (shard, found) if tenant in ("", found.call.tenant) else None
-        return None
+        looked = await asyncio.gather(*(shard.peek(session_id) for shard in others))
+        return next(((shard, found) for shard, found in zip(others, looked, strict=True) if found), None)
 
     def missing(self, session_id: str) -> DomainError:
         """Why a session is not here."""

@@ -206,7 +206,14 @@ class OrchestrationRpc(OrchestrationServiceServicer):
         tenant, session_id = request.tenant, request.session_id  # type: ignore[attr-defined]
         found = await self._finder.here(tenant, session_id)
         if found is not None:
-            return await here(*found)
+            try:
+                return await here(*found)
+            except DomainError as error:
+                if error.reason != Reason.REASON_NOT_OWNER or addressed(context):
+                    raise
+                return await self._finder.elsewhere(
+                    method, request, session_id, timeout
+                )  # its slot has just left
         if addressed(context):
             raise self._finder.missing(session_id)
         return await self._finder.elsewhere(method, request, session_id, timeout)

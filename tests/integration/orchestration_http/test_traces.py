@@ -44,7 +44,7 @@ async def set_options(service: Region, tenant: str, **options: str) -> None:
     credentials = grpc.ssl_channel_credentials(mesh.ca_file.read_bytes())
     async with grpc.aio.secure_channel(mesh.edge, credentials) as channel:
         stub = ConfigServiceStub(channel)
-        get = GetObjectRequest(tenant=tenant, type=ObjectType.OBJECT_TYPE_TENANT)
+        get = GetObjectRequest(tenant=tenant, type=ObjectType.OBJECT_TYPE_TENANT, name=tenant)
         found = (await stub.GetObject(get, timeout=10, metadata=metadata)).object
         kept = [section for section in found.options if section.name != "orchestration"]
         del found.options[:]
