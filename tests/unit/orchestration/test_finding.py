@@ -30,15 +30,19 @@ class Slot:
         return self._sessions.get(session_id)
 
 
+async def look(shards: dict[int, Any], tenant: str = "t1") -> tuple[Any, Session] | None:
+    return await finder(shards).here(tenant, "thread.1")
+
+
 def finder(shards: dict[int, Any]) -> Finder:
     return Finder(cast(dict[int, Shard], shards), cast(Directory, None), "n-0.1")
 
 
 async def test_a_session_is_found_in_its_own_slot_and_in_any_other() -> None:
     here = Slot(SESSION)
-    assert await finder({SLOT: here}).here("t1", "thread.1") == (here, SESSION)
-    assert await finder({SLOT: Slot(), 300: here}).here("t1", "thread.1") == (here, SESSION)
-    assert await finder({300: here}).here("", "thread.1") == (here, SESSION)
+    assert await look({SLOT: here}) == (here, SESSION)
+    assert await look({SLOT: Slot(), 300: here}) == (here, SESSION)
+    assert await look({300: here}, "") == (here, SESSION)
 
 
 async def test_a_session_of_another_tenant_is_none() -> None:
@@ -50,7 +54,7 @@ async def test_a_slot_that_arrives_while_others_are_asked_is_asked_too() -> None
     shards: dict[int, Any] = {}
     arrived = Slot(SESSION)
     shards[300] = Slot(meanwhile=lambda: shards.setdefault(SLOT, arrived))
-    assert await finder(shards).here("t1", "thread.1") == (arrived, SESSION)
+    assert await look(shards) == (arrived, SESSION)
 
 
 async def test_a_slot_that_leaves_meanwhile_is_not_taken_for_one_without_the_session() -> None:
