@@ -63,8 +63,8 @@ class StoreUnavailable(DomainError):
 
 @dataclass(slots=True)
 class _Waiting:
-    command: Command
-    answer: asyncio.Future[Answer]
+    commands: Sequence[Command]
+    answer: asyncio.Future[list[Answer]]
     deadline: float
 
 
@@ -112,10 +112,18 @@ class RedisLine:
     async def ask_with(self, command: Command, timeout: float) -> Answer:
         """The answer to one command. Raises StoreUnavailable after `timeout` seconds, redis.ResponseError
         when Redis refuses it."""
+        answer = (await self.ask_all((command,), timeout))[0]
+        if isinstance(answer, errors.ResponseError):
+            raise answer
+        return answer
+
+    async def ask_all(self, commands: Sequence[Command], timeout: float) -> list[Answer]:
+        """The answers to commands that are sent together, in order; for one that Redis refuses its
+        redis.ResponseError. Raises StoreUnavailable after `timeout` seconds."""
         if len(self._queue) >= MAX_WAITING:
             raise StoreUnavailable(f"{MAX_WAITING} commands are waiting")
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(command, loop.create_future(), loop.time() + timeout)
+        waiting = _Waiting(commands, loop.create_future(), loop.time() + timeout)
         timer = loop.call_at(waiting.deadline, self._fail, waiting)
         self._queue.append(waiting)
         self._wake.set()
@@ -163,23 +171,23 @@ class RedisLine:
         self._problem = "no answer in time"
         patience = asyncio.get_running_loop().time() + ANSWER_S
         async with asyncio.timeout_at(max(patience, *(waiting.deadline for waiting in batch))):
-            commands: list[Any] = [tuple(waiting.command(self._number)) for waiting in batch]
+            commands: list[Any] = [
+                tuple(made(self._number)) for waiting in batch for made in waiting.commands
+            ]
             packed = b"".join([pack_command(command) for command in commands])
             await self._connection.send_packed_command(packed, check_health=False)
             for waiting in batch:
-                await self._take_answer(waiting)
+                answers = [await self._answer() for _ in waiting.commands]
+                if not waiting.answer.done():
+                    waiting.answer.set_result(answers)
 
-    async def _take_answer(self, waiting: _Waiting) -> None:
+    async def _answer(self) -> Answer:
         try:
-            answer = await self._connection.read_response(disable_decoding=True)
+            return await self._connection.read_response(disable_decoding=True)
         except errors.ResponseError as error:
             if AWAY.search(str(error)) or isinstance(error, MOVED_ON):
                 raise
-            if not waiting.answer.done():
-                waiting.answer.set_exception(error)
-            return
-        if not waiting.answer.done():
-            waiting.answer.set_result(answer)
+            return error
 
     async def _connect(self) -> None:
         connection = self._pool.make_connection()

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import redis.asyncio
 import redis.exceptions
@@ -65,7 +66,11 @@ READ_S = 2.0
 """How long a read, or raising a fence, may take when nothing else is said, seconds."""
 PROBE_S = 0.5
 """Between looks at which primary answers, seconds."""
+LAST_PROBE_S = 8.0
+"""Longest pause before owners are asked once more to write again what they could not, seconds."""
 _SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+T = TypeVar("T")
 
 log = structlog.get_logger("mesh.store")
 
@@ -111,8 +116,10 @@ class FencedStore:
         self._writer = secrets.token_hex(4)
         self._raised: dict[SlotKey, int] = {}
         self._primary = ""
-        self._stale = False
+        self._forgot = False
+        self._given_up: set[SlotKey] = set()
         self._changed: list[Callable[[], Awaitable[None]]] = []
+        self._returned: list[Callable[[frozenset[SlotKey]], Awaitable[None]]] = []
         self._unprotected: list[Callable[[SlotKey], None]] = []
         self._probe: asyncio.Task[None] | None = None
         self._look = asyncio.Event()
@@ -151,7 +158,7 @@ class FencedStore:
             return False
         if fence < old:
             log.error("fence was lost", service=self.service, slot=slot, epoch=old, found=fence)
-            self._stale = True
+            self._forgot = True
             self._look.set()
         return fence <= old or fence == new  # new: raised already, and the answer was lost
 
@@ -169,13 +176,13 @@ class FencedStore:
         try:
             fence, answers = await self._fenced(slot, epoch, operations, timeout or self.budget_s)
         except StoreUnavailable:
-            self._stale = True
+            self._given_up.add(slot)
             for callback in self._unprotected:
                 callback(slot)
             raise
         if fence < epoch and raised == epoch:
             log.error("fence was lost", service=self.service, slot=slot, epoch=epoch, found=fence)
-            self._stale = True
+            self._forgot = True
             self._look.set()
         return answers
 
@@ -224,10 +231,15 @@ class FencedStore:
     # -- hooks -----------------------------------------------------------------------------------------------
 
     def on_primary_change(self, callback: Callable[[], Awaitable[None]]) -> None:
-        """`callback` is awaited when Redis has come back after writes were given up, has forgotten a fence,
-        or another primary answers: raise the fences again and rewrite what lives. When it raises, it is
-        called again."""
+        """`callback` is awaited when another primary answers, or the same has forgotten a fence: raise the fences
+        again and rewrite what lives. When it raises, it is called again, later each time. A write that missed its
+        budget is no such case: it alone may not have taken place, see `on_return`."""
         self._changed.append(callback)
+
+    def on_return(self, callback: Callable[[frozenset[SlotKey]], Awaitable[None]]) -> None:
+        """`callback(slots)` is awaited when Redis answers after writes to these slots were given up: for those
+        who do not repeat a write by themselves. When it raises, it is called again."""
+        self._returned.append(callback)
 
     def on_unprotected(self, callback: Callable[[SlotKey], None]) -> None:
         """`callback(slot)` is called for each write that missed its budget."""
@@ -285,31 +297,49 @@ class FencedStore:
         await ask("SCRIPT", "LOAD", SCRIPT)
 
     async def _watch_primary(self) -> None:
+        pause = PROBE_S
         while True:
+            good = True
             # Writes that were given up say so themselves; one that has become a replica is left with the next.
             with contextlib.suppress(StoreUnavailable, redis.exceptions.ReadOnlyError):
-                await self._look_at_primary()
+                good = await self._look_at_primary()
+            pause = PROBE_S if good else min(pause * 2, LAST_PROBE_S)
+            if not good:  # what is rewritten again and again would keep a slow Redis slow
+                await asyncio.sleep(pause)
             self._look.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PROBE_S):
                     await self._look.wait()
 
-    async def _look_at_primary(self) -> None:
+    async def _look_at_primary(self) -> bool:
+        """Tells those concerned what has happened; whether they could deal with it."""
         primary = name_of_primary(await self._line.ask("INFO", "replication", timeout=PROBE_S))
-        if (self._primary and primary != self._primary) or self._stale:
+        if (self._primary and primary != self._primary) or self._forgot:
             log.warning("redis may have forgotten writes", service=self.service, primary=primary)
-            self._stale = not await self._tell_changed()
+            self._forgot, given_up = False, set(self._given_up)
+            told = await self._tell(self._changed, lambda callback: callback())
+            self._forgot |= not told
+            if told:  # all of it was written, that too
+                self._given_up -= given_up
+        elif self._given_up:
+            slots = frozenset(self._given_up)
+            self._given_up.clear()
+            told = await self._tell(self._returned, lambda callback: callback(slots))
+            self._given_up |= slots if not told else frozenset()
+        else:
+            told = True
         self._primary = primary
+        return told
 
-    async def _tell_changed(self) -> bool:
-        self._stale = False
-        for callback in self._changed:
+    async def _tell(self, callbacks: Sequence[T], call: Callable[[T], Awaitable[None]]) -> bool:
+        """Awaits one after the other; False when one raised."""
+        for callback in callbacks:
             try:
-                await callback()
+                await call(callback)
             except Exception:
                 log.exception("state was not rewritten", service=self.service)
                 return False
-        return not self._stale
+        return True
 
 
 def _fields(answer: Answer) -> dict[str, bytes]:

@@ -54,6 +54,7 @@ def _server(ip: str) -> dict[str, str]:
         "save": '""',
         "appendonly": "yes",
         "appendfsync": "no",
+        "auto-aof-rewrite-min-size": "512mb",
         "maxmemory-policy": "noeviction",
         "repl-diskless-sync": "yes",
         "repl-diskless-sync-delay": "0",

@@ -49,6 +49,10 @@ class Follower:
         metrics.queue(
             "tails", lambda: float(sum(len(t) for t in self._tails.values())), "Entries held for readers"
         )
+        self.beyond = metrics.counter(
+            "cursors_beyond_total",
+            "Readers' cursors behind the end of a slot: it was lost with a Redis primary",
+        )
         self._reads = metrics.counter("reads_total", "Blocking reads, by whether they brought news", ["news"])
 
     def push(self, key: str, before: EntryId, entries: Sequence[tuple[EntryId, Value]]) -> None:

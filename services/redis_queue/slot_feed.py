@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from google.protobuf.message import DecodeError
-from voice.redis_queue.v1.queue_service_pb2 import ReadSlotsResponse, SlotBatch, SlotCursor, StreamFamily
+from voice.redis_queue.v1.queue_service_pb2 import ReadSlotsResponse, SlotCursor, StreamFamily
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
 
 from mesh.telemetry import logger
@@ -123,10 +123,7 @@ class SlotFeed:
             while self._dirty and events < MESSAGE_EVENTS:
                 slot = next(iter(self._dirty))
                 del self._dirty[slot]
-                batch = await self._batch(slot)
-                if batch is not None:
-                    response.batches.append(batch)
-                    events += len(batch.events)
+                events += await self._batch(slot, response)
             if not self._dirty:
                 self._wake.clear()
             if response.batches:
@@ -134,16 +131,16 @@ class SlotFeed:
                     self._next_at = loop.time() + GATHER_S
                 return response
 
-    async def _batch(self, slot: int) -> SlotBatch | None:
-        """What a slot has for the reader; marks the slot again when there is more."""
+    async def _batch(self, slot: int, response: ReadSlotsResponse) -> int:
+        """Adds what a slot has for the reader, and tells how many events; marks the slot again when there is more."""
         position = self._slots.get(slot)
         if position is not None and not position.checked:
             await self._check(slot, position)
         if position is None or self._slots.get(slot) is not position:
-            return None  # removed or given another cursor while Redis was read
+            return 0  # removed or given another cursor while Redis was read
         entries = await self._entries(slot, position)
         if self._slots.get(slot) is not position:
-            return None
+            return 0
         wanted = [e for e in entries if not self._tenant or e.tenant == self._tenant]
         position.silent += len(entries) - len(wanted)
         at_end = position.cursor >= self._follower.tail(slot_key(self._family, slot)).position
@@ -151,8 +148,8 @@ class SlotFeed:
             self._mark(slot)
         first_end = at_end and not position.caught_up
         if not (wanted or first_end or position.expired or position.silent >= SILENT_EVENTS):
-            return None
-        batch = SlotBatch(
+            return 0
+        response.batches.add(
             slot=slot,
             events=wanted,
             cursor=entry_id.show(position.cursor),
@@ -162,7 +159,7 @@ class SlotFeed:
         )
         position.silent, position.expired = 0, False
         position.caught_up |= first_end
-        return batch
+        return len(wanted)
 
     async def _check(self, slot: int, position: _Position) -> None:
         first = await self._store.first_kept(self._family, slot)
@@ -174,6 +171,10 @@ class SlotFeed:
                 first=entry_id.show(first),
             )
             position.expired, position.cursor = True, ORIGIN
+        end = self._follower.tail(slot_key(self._family, slot)).position
+        if position.cursor > end:  # what is appended from now on has ids behind it (docs/decisions/0071)
+            self._follower.beyond.inc()
+            _log.warning("the end of a slot was lost", slot=slot, cursor=entry_id.show(position.cursor))
         position.checked = True
 
     async def _entries(self, slot: int, position: _Position) -> list[EventEnvelope]:

@@ -12,7 +12,7 @@ import redis.asyncio
 from redis.asyncio.client import Pipeline
 from voice.redis_queue.v1.queue_service_pb2 import StreamFamily
 
-from mesh.redis_line import Answer, RedisLine
+from mesh.redis_line import Answer, Command, RedisLine, StoreUnavailable
 from mesh.redis_primary import name_of_primary
 from services.redis_queue import entry_id, scripts
 from services.redis_queue.entry_id import ORIGIN, EntryId
@@ -22,6 +22,8 @@ SLOTS: Final = 256
 """Slots of either family; fixed for good."""
 
 Argument = bytes | str | int
+Script = tuple[str, Sequence[str], Callable[[], Sequence[Argument]]]
+"""SHA1 of a script, its keys, its arguments: asked for when it is sent."""
 
 JUMP_MS: Final = 1000
 """So far entry ids jump ahead under a new primary: clocks of two machines differ by at most half a second (design §5)."""
@@ -151,12 +153,17 @@ class Store:
         Gives for each slot the id of its last entry before and the outcomes in order, or what went wrong:
         StoreUnavailable, redis.ResponseError."""
         calls = [self._append_slot(family, slot, items) for (family, slot), items in groups.items()]
-        replies = await asyncio.gather(*calls, return_exceptions=True)
+        replies: list[Any]
+        try:
+            replies = await self._line.ask_all([_by_sha(*call) for call in calls], self._timeout)
+            for number, reply in enumerate(replies):
+                if isinstance(reply, redis.exceptions.NoScriptError):  # SCRIPT FLUSH: none of them was run
+                    replies[number] = await self._in_full(*calls[number])
+        except (StoreUnavailable, redis.ResponseError) as error:
+            return dict.fromkeys(groups, error)
         return {slot: _outcomes(reply) for slot, reply in zip(groups, replies, strict=True)}
 
-    def _append_slot(
-        self, family: StreamFamily.ValueType, slot: int, items: Sequence[Item]
-    ) -> Awaitable[Any]:
+    def _append_slot(self, family: StreamFamily.ValueType, slot: int, items: Sequence[Item]) -> Script:
         keys = [slot_key(family, slot), first_key(family, slot), home_key(family, slot)]
         numbers: dict[str, int] = {}
         limits = (
@@ -172,7 +179,7 @@ class Store:
                 number = numbers[item.key] = len(numbers) + 1
                 keys += (stream_key(family, slot, item.key), fence_key(family, slot, item.key))
             events += (number, item.seq, item.epoch, item.envelope, int(item.resume))
-        return self._run(_APPEND, keys, lambda: [*limits, self.home, JUMP_MS, *events])
+        return _APPEND, keys, lambda: [*limits, self.home, JUMP_MS, *events]
 
     async def fence(
         self, family: StreamFamily.ValueType, slot: int, fences: Sequence[tuple[str, int]]
@@ -196,15 +203,18 @@ class Store:
         return self.settings.stream_retention_s * 1000
 
     async def _run(self, sha: str, keys: Sequence[str], arguments: Callable[[], Sequence[Argument]]) -> Any:
-        """Runs a script; `arguments` are asked for when it is sent. Raises StoreUnavailable, redis.ResponseError."""
+        """Runs a script. Raises StoreUnavailable, redis.ResponseError."""
         try:
-            return await self._line.ask_with(
-                lambda _: ["EVALSHA", sha, len(keys), *keys, *arguments()], self._timeout
-            )
+            return await self._line.ask_with(_by_sha(sha, keys, arguments), self._timeout)
         except redis.exceptions.NoScriptError:  # SCRIPT FLUSH
-            return await self._line.ask_with(
-                lambda _: ["EVAL", _TEXTS[sha], len(keys), *keys, *arguments()], self._timeout
-            )
+            return await self._in_full(sha, keys, arguments)
+
+    async def _in_full(
+        self, sha: str, keys: Sequence[str], arguments: Callable[[], Sequence[Argument]]
+    ) -> Any:
+        return await self._line.ask_with(
+            lambda _: ["EVAL", _TEXTS[sha], len(keys), *keys, *arguments()], self._timeout
+        )
 
     async def last_entries(self, keys: Sequence[str]) -> list[EntryId]:
         """Id of the newest entry of each Redis stream, ORIGIN for an empty one."""
@@ -273,6 +283,10 @@ class Store:
 
 def _value(fields: Mapping[bytes, bytes]) -> bytes:
     return fields[b"e"]
+
+
+def _by_sha(sha: str, keys: Sequence[str], arguments: Callable[[], Sequence[Argument]]) -> Command:
+    return lambda _: ["EVALSHA", sha, len(keys), *keys, *arguments()]
 
 
 def _outcomes(reply: Any) -> tuple[EntryId, list[Outcome]] | Exception:

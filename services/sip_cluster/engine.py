@@ -193,6 +193,7 @@ class Engine:
         await check_pairing(self._service.etcd, self._service.redis)
         await self.store.start()
         self.store.on_primary_change(self._primary_changed)
+        self.store.on_return(self._redis_returned)
         await self._proxies.start()
         await self._routers.start()
         self._proxies.on_change(self.hops.refresh)
@@ -212,6 +213,9 @@ class Engine:
     async def _primary_changed(self) -> None:
         await asyncio.gather(*(self.store.raise_fence(slot, epoch) for slot, epoch in self._owned.items()))
         self.node.rewrite()
+
+    async def _redis_returned(self, slots: frozenset[SlotKey]) -> None:
+        self.node.rewrite(unprotected=True)
 
     async def report_load(self) -> None:
         """Announces how many calls the node carries; proxies weigh new calls by it."""

@@ -403,9 +403,12 @@ class Node:
         self._log.warning("call is somebody else's", call_thread_id=entry.thread.id, slot=entry.thread.slot)
         self.close(entry)
 
-    def rewrite(self) -> None:
-        """Redis may have forgotten: every call that had a snapshot is written again."""
+    def rewrite(self, *, unprotected: bool = False) -> None:
+        """Redis may have forgotten: every call that had a snapshot is written again. `unprotected`: only those whose last
+        write Redis did not take in time."""
         for entry in list(self.threads.values()):
+            if unprotected and not entry.unprotected:
+                continue
             if entry.thread.saved and not (entry.saving or entry.frozen):
                 entry.outbox.appendleft(do.Save())
                 self._work(entry)

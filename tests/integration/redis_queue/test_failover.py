@@ -17,6 +17,7 @@ from voice.agent_state.v1.agent_pb2 import AgentInput, DeviceNotification
 from mesh.identifiers import agent_slot
 from mesh.log import RedisRequestLog
 from mesh.rq import AGENT, THREAD, AppendRefused, QueueReader, Rq, SlotReader, StreamFamily
+from mesh.rq.route import stream_slot
 from tests.integration.redis_group import RedisGroup, redis_group
 from tests.integration.redis_queue.cluster import Cluster, client, cluster, envelope
 from tests.integration.redis_queue.processes import eventually, processes
@@ -399,3 +400,28 @@ async def test_an_agents_stream_is_healed_too(pair: Pair) -> None:
         await pair.lose()
         await asyncio.wait_for(publisher.append(envelope("t1:1001", 3)), 20)
         assert await seqs(rq, "t1:1001", AGENT) == [1, 2, 3]
+
+
+async def test_a_reader_whose_cursor_lies_behind_the_end_goes_on_and_is_counted(pair: Pair) -> None:
+    async with cluster(pair.url, 1) as nodes, client(nodes) as rq:
+        await rq.publisher(THREAD).append(envelope("call-1", 1))
+        await pair.copied()
+        pair.copying.freeze()
+        await rq.publisher(THREAD).append(envelope("call-1", 2))
+        reader = rq.read_slots(THREAD)
+        slot = stream_slot(THREAD, "call-1")
+        reader.add(slot, "0")
+        seen: list[int] = []
+        while seen != [1, 2]:
+            seen += [event.seq for event in (await asyncio.wait_for(anext(reader), 20)).events]
+        beyond = reader.cursors()[slot]
+        await reader.close()
+    await pair.lose()
+    async with cluster(pair.url, 1) as nodes, client(nodes) as heir:  # nobody has event 2 any more
+        reader = heir.read_slots(THREAD)
+        reader.add(slot, beyond)
+        assert (await asyncio.wait_for(anext(reader), 20)).caught_up
+        assert metric(nodes, "cursors_beyond_total") == 1
+        await asyncio.wait_for(heir.publisher(THREAD).append(envelope("call-1", 3, epoch=2)), 20)
+        assert [event.seq for event in (await asyncio.wait_for(anext(reader), 20)).events] == [3]
+        await reader.close()

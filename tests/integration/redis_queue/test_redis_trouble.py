@@ -30,13 +30,18 @@ class Guarded:
         self.value = 0
         self.unprotected = 0
         self.rewritten = 0
-        self.store.on_primary_change(self._rewrite)
+        self.store.on_primary_change(self._forgotten)
+        self.store.on_return(self._rewrite)
         self.store.on_unprotected(self._went_on)
 
     def _went_on(self, slot: int | str) -> None:
         self.unprotected += 1
 
-    async def _rewrite(self) -> None:
+    async def _forgotten(self) -> None:
+        raise AssertionError("nothing was forgotten: a late answer is no lost memory")
+
+    async def _rewrite(self, slots: frozenset[int | str]) -> None:
+        assert slots == {1}
         await self.store.write(1, 1, [put("value", self.value)], timeout=2)
         self.rewritten += 1
 
