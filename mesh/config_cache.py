@@ -140,7 +140,8 @@ class ConfigCache(ConfigView):
 
     async def ready(self, timeout: float) -> None:
         """Returns when the first data are there. TimeoutError after `timeout` seconds."""
-        await asyncio.wait_for(self.synced.wait(), timeout)
+        async with asyncio.timeout(timeout):
+            await self.synced.wait()
 
     async def follow(self) -> None:
         """Keeps the cache current until cancelled (the service's background task)."""
@@ -179,7 +180,8 @@ class ConfigCache(ConfigView):
         call = ConfigServiceStub(self._service.channel).Watch(request)
         try:
             while True:
-                response = await asyncio.wait_for(call.read(), SILENCE_S)
+                async with asyncio.timeout(SILENCE_S):
+                    response = await call.read()
                 if not isinstance(response, WatchResponse):
                     return  # the end of the stream
                 self._heard, self.connected = time.monotonic(), True

@@ -23,6 +23,9 @@ Renew = Callable[[Slot, int, int], Awaitable[bool]]
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Pauses after failed acquisitions, the last one for ever, seconds."""
 
+SLOW_S = 5.0
+"""A release that takes longer is told in the log, seconds: the node takes no new lease meanwhile."""
+
 log = structlog.get_logger("mesh.slots")
 
 
@@ -109,7 +112,7 @@ class Holdings:
     async def part(self, slot: Slot, epoch: int) -> bool:
         """Stops serving, for a hand-over; True when the slot was served under `epoch`, has been released
         and the claim is still the same. Then either `lost` follows, or `keep` takes it back."""
-        if self.owned.get(slot) != epoch or slot in self._followers:
+        if self.owned.get(slot) != epoch or slot in self._followers or slot in self._orphans:
             return False
         self._parting[slot] = epoch
         del self.owned[slot]
@@ -217,10 +220,15 @@ class Holdings:
         self._acquired.pop(slot, None)
         if self._released is not None:
             self._released.labels(reason.name.lower()).inc()
+        releasing = asyncio.ensure_future(self._release(slot, epoch, reason))
         try:
-            await self._release(slot, epoch, reason)
+            while not (await asyncio.wait([releasing], timeout=SLOW_S))[0]:
+                log.error("slot is not released yet", family=self._family, slot=slot, reason=reason.value)
+            await releasing
         except Exception:
             log.exception("slot not released cleanly", family=self._family, slot=slot, reason=reason.value)
+        finally:
+            releasing.cancel()
 
     async def _pause(self, slot: Slot, epoch: int, seconds: float) -> None:
         """Waits after a failure; not longer than the claim stays the same."""

@@ -54,6 +54,7 @@ class Timers:
             if wait <= 0:
                 continue
             try:
-                await asyncio.wait_for(self._wake.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
             except TimeoutError:
                 pass

@@ -91,7 +91,8 @@ class Registering:
                 return
             self._news.clear()
             try:
-                await asyncio.wait_for(self._news.wait(), max(0.0, deadline - time.monotonic()))
+                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                    await self._news.wait()
             except TimeoutError:
                 return
 

@@ -234,7 +234,10 @@ class Desk:
             pause = None if due is None else max(0.0, (due - now_us()) / 1e6)
             self._wake.clear()
             try:
-                await asyncio.wait_for(self._wake.wait(), pause)
+                # not wait_for: it forgets that it was cancelled when the wait ends in the same turn (Python 3.11), and a
+                # task group cancels once
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
             except TimeoutError:
                 self.handle(Tick())
 

@@ -195,6 +195,15 @@ async def test_an_orphan_claimed_again_carries_on_under_its_new_epoch() -> None:
     assert service.log[-1] == ("lost", 3, 30)
 
 
+async def test_an_orphan_is_not_parted_with() -> None:
+    """The claim that was to be handed over has ended meanwhile."""
+    service = await an_orphan()
+    assert not await service.holdings.part(3, 17)
+    service.holdings.claimed(3, 30)
+    await service.holdings.idle()
+    assert service.holdings.owned == service.state == {3: 30}
+
+
 async def test_an_orphan_that_somebody_else_has_is_lost() -> None:
     service = await an_orphan()
     service.holdings.lost(3)
