@@ -26,9 +26,9 @@ from tests.e2e.platform import Platform
 from tests.integration.mesh.redis_trace import RedisTrace
 from tests.integration.mesh.traffic import WAIT_S, traffic_on
 
-OWNERS = ("agent_state", "call_state", "tenant", "orchestration", "sip_cluster", "registrar")
-OTHERS = ("redis_queue", "config", "dial_plan", "front_end", "sip_proxy")
-SHORT = ("agent_state", "orchestration", "sip_cluster", "config")
+OWNERS = ("tenant", "registrar", "call_state", "agent_state", "orchestration", "sip_cluster")
+OTHERS = ("redis_queue", "front_end", "dial_plan", "config", "sip_proxy")
+SHORT = ("tenant", "agent_state", "orchestration", "sip_cluster", "config")
 
 
 @pytest.fixture
