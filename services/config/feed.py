@@ -90,7 +90,8 @@ class Feed:
         if self._base + len(self._entries) != position:
             return True
         try:
-            await asyncio.wait_for(self._changed.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._changed.wait()
         except TimeoutError:
             return False
         return True

@@ -66,7 +66,8 @@ class Watching:
                 if error.reason != Reason.REASON_DEPENDENCY_UNAVAILABLE:
                     raise
             try:
-                await asyncio.wait_for(self._copy.reloaded.wait(), ANNOUNCE_S if self._mark() else 1.0)
+                async with asyncio.timeout(ANNOUNCE_S if self._mark() else 1.0):
+                    await self._copy.reloaded.wait()
             except TimeoutError:
                 continue
 
@@ -132,7 +133,8 @@ class Watching:
         reached = after
         try:
             while reached < end:
-                batch = await asyncio.wait_for(anext(batches), HISTORY_S)
+                async with asyncio.timeout(HISTORY_S):
+                    batch = await anext(batches)
                 if batch.snapshot is not None:
                     raise expired(after)
                 reached = batch.revision
