@@ -191,6 +191,8 @@ class Facts:
     records: list[RecordsAtEnd] = field(default_factory=list)
     requests: list[ClientRequest] = field(default_factory=list)
     struck: list[Struck] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    """Node id -> why it is not ready, long after the last fault."""
     slot_counts: dict[str, int] = field(default_factory=dict)
     """Service -> slots of its family, of which each must have an owner at the end."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import grpc.aio
 
+from mesh.local.mesh import StartFailed
 from tests.chaos import recorder
 from tests.chaos.clerk import Clerk
 from tests.chaos.facts import AgentAtEnd, Facts
@@ -28,6 +29,8 @@ SPARE = ["1011", "1012"]
 """Agents no call asks for: the clerk changes their state all the time."""
 SLOTS = {"sip_cluster": 1024, "call_state": 256, "orchestration": 256, "agent_state": 256}
 """Slots of each service; the Tenant's are its tenants."""
+BACK_S = 45.0
+"""After the last call: until everybody serves again, seconds."""
 SETTLE_S = 30.0
 """After the last call: until reservations, after-call work and takeovers are over, seconds."""
 REQUEST_EVERY_S = 0.5
@@ -107,7 +110,10 @@ async def _strike(striker: Striker, schedule: Schedule, began: float) -> None:
 
 async def _come_to_rest(platform: Platform, facts: Facts, shape: Shape, clerks: list[Clerk]) -> None:
     """Waits until nothing waits and nobody is busy, SETTLE_S at most; what is left then is a violation."""
-    await platform.mesh.wait_ready(60)
+    try:
+        await platform.mesh.wait_ready(BACK_S)
+    except StartFailed:
+        facts.missing = await platform.mesh.missing()
     for clerk in clerks:
         await clerk.rest(SPARE)
     until = time.monotonic() + SETTLE_S

@@ -150,6 +150,7 @@ BROKEN: dict[str, tuple[str, Callable[[Facts], object]]] = {
     "a publisher who did not own the slot": ("publishers", lambda f: event(f, 2, node=HEIR)),
     "two owners at the end": ("owners_at_the_end", lambda f: f.slots.append(SlotAtEnd("sip_cluster", str(SLOT), FIRST, 10))),
     "a slot without an owner": ("owners_at_the_end", lambda f: f.slots.clear()),
+    "a node that never came back": ("everybody_back", lambda f: f.missing.update({"tenant-1": "has not joined"})),
     "two calls at one phone": ("two_calls_at_once", phone(ended_at=204.5)),
     "two calls at one agent by the events": ("two_calls_at_once", lambda f: event(f, 6, at=204.0)),
     "an agent with a call for ever": ("left_busy", agent(calls=(1,))),

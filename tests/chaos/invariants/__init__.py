@@ -23,6 +23,7 @@ CHECKS = (
     ownership.claims,
     ownership.publishers,
     ownership.owners_at_the_end,
+    ownership.everybody_back,
     agents.two_calls_at_once,
     agents.left_busy,
     callers.forgotten,

@@ -78,6 +78,12 @@ def owners_at_the_end(facts: Facts) -> Iterator[Violation]:
             yield Violation(ONE_OWNER, service, f"at the end {found} of {count} slots have an owner")
 
 
+def everybody_back(facts: Facts) -> Iterator[Violation]:
+    """Whoever was killed, frozen or cut off serves again without anybody's help."""
+    for node, why in facts.missing.items():
+        yield Violation("everybody serves again", node, why)
+
+
 def _home(event: StreamEvent) -> tuple[str, str]:
     service = PUBLISHERS[event.family]
     if event.family == "thread":
