@@ -94,19 +94,23 @@ class Routes:
 
     def nodes(self, kind: int, number: int) -> list[NodeRecord]:
         """All nodes in order of preference, whether suspect or not."""
+        return [self._nodes[node] for node in self._order(kind, number)]
+
+    def first(self, kind: int, number: int, now: float) -> NodeRecord | None:
+        """The node to use: the first one that is not suspect, else the first; None when there is none."""
+        names = self._order(kind, number)
+        for name in names:
+            record = self._nodes[name]
+            if not self._suspects or self._suspects.get(record.incarnation, 0.0) <= now:
+                return record
+        return self._nodes[names[0]] if names else None
+
+    def _order(self, kind: int, number: int) -> list[str]:
         key = (kind, number)
         found = self._orders.get(key)
         if found is None:
             found = self._orders[key] = order(self._nodes, kind, number)
-        return [self._nodes[node] for node in found]
-
-    def first(self, kind: int, number: int, now: float) -> NodeRecord | None:
-        """The node to use: the first one that is not suspect, else the first; None when there is none."""
-        candidates = self.nodes(kind, number)
-        for record in candidates:
-            if self._suspects.get(record.incarnation, 0.0) <= now:
-                return record
-        return candidates[0] if candidates else None
+        return found
 
 
 def queue_slot(queue: str) -> int:

@@ -7,9 +7,11 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
+import redis
 import redis.asyncio
 
 from mesh.etcd import Etcd
+from mesh.pairing import REDIS_KEY
 from tests.integration.servers import EtcdServer, Place, RedisServer
 
 
@@ -36,14 +38,23 @@ def redis_server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def own_etcd() -> Iterator[EtcdServer]:
-    """An etcd of the test's own, to be paused, killed and wiped."""
+def own_etcd(request: pytest.FixtureRequest) -> Iterator[EtcdServer]:
+    """An etcd of the test's own, to be paused, killed and wiped. A shared Redis beside it belongs to no etcd before and
+    after the test (mesh/pairing.py)."""
     server = EtcdServer()
     try:
         server.start()
+        _unpair(request)
         yield server
     finally:
+        _unpair(request)
         server.close()
+
+
+def _unpair(request: pytest.FixtureRequest) -> None:
+    if "redis_server" in request.fixturenames:
+        with redis.Redis.from_url(request.getfixturevalue("redis_server").url) as client:
+            client.delete(REDIS_KEY)
 
 
 @pytest.fixture

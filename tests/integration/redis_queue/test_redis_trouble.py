@@ -95,7 +95,7 @@ async def test_a_slow_redis_costs_a_call_its_budget_and_no_event(own_redis: OwnR
             assert calls.unprotected == 0
             relay.delay_s = 0.15  # each way
             held_up = [await calls.set(value) for value in range(2, 6)]
-            assert all(0.2 < seconds < 0.6 for seconds in held_up), held_up
+            assert all(0.2 < seconds < 0.9 for seconds in held_up), held_up  # 0.25 and a busy machine
             assert calls.unprotected == 4
             await asyncio.gather(*(publisher.append(envelope("call-1", seq)) for seq in range(2, 22)))
             assert calls.value == 5
@@ -116,7 +116,7 @@ async def test_redis_without_memory_is_waited_for(own_redis: OwnRedis) -> None:
         await calls.set(1)
         await admin.config_set("maxmemory", 1)  # noeviction: nothing is thrown away to make room
         held_up = await calls.set(2)
-        assert held_up < 0.6
+        assert held_up < 0.9
         assert calls.unprotected == 1
         with pytest.raises(StoreUnavailable, match="OOM"):
             await calls.store.write(1, 1, [put("value", 2)])
