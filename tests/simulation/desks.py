@@ -17,6 +17,7 @@ from services.agent_state.reservation import Ask
 from services.tenant import facts
 from services.tenant.agents import Change
 from services.tenant.asking import RESERVATION_MS, RESERVE_TIMEOUT_S
+from services.tenant.desk import LIST_TIMEOUT_S, RETRY_S
 from services.tenant.effects import Found, GiveBack, NotFound, Reserve
 from services.tenant.inputs import (
     AgentChanged,
@@ -40,6 +41,8 @@ from tests.simulation.world import MS, SECOND, Process
 if TYPE_CHECKING:
     from tests.simulation.platform import Platform
 
+LIST_TIMEOUT = int(LIST_TIMEOUT_S * SECOND)
+RETRY = int(RETRY_S * SECOND)
 RESERVE_TIMEOUT = int(RESERVE_TIMEOUT_S * SECOND)
 RESERVATION = RESERVATION_MS * MS
 
@@ -84,6 +87,8 @@ class Desk:
         self._seen_seq: dict[str, int] = defaultdict(int)
         self._on_dn: dict[str, str] = {}
         self._tick_due = 0
+        self._asking = 0
+        """Number of the latest question for agents."""
 
     # -- beginning and end ------------------------------------------------------------------------------------
 
@@ -104,27 +109,33 @@ class Desk:
 
     def _meet(self, missing: set[int]) -> None:
         """ListAgents of one owner after the other, until every slot has been told of."""
-        if not self._open:
+        if not self._open or self._early is None:
             return
         if not missing:
             self._met()
             return
-        slot = min(missing)
-        node = self.platform.node(self.platform.owner("agent_state", slot)[0])
+        self._asking += 1
+        number = self._asking
+        node = self.platform.node(self.platform.owner("agent_state", min(missing))[0])
         if node is None:
-            self.process.after(50 * MS, self._meet, missing)
+            self.process.after(RETRY, self._ask_again, number, missing)
             return
         self.world.after(
-            self.world.delay(), node.process.receive, self._list, node, missing, self.process.starts
+            self.world.delay(), node.process.receive, self._list, node, missing, self.process.starts, number
         )
+        self.process.after(LIST_TIMEOUT, self._ask_again, number, missing)
 
-    def _list(self, node: Any, missing: set[int], life: int) -> None:
+    def _ask_again(self, number: int, missing: set[int]) -> None:
+        if number == self._asking:
+            self._meet(missing)
+
+    def _list(self, node: Any, missing: set[int], life: int, number: int) -> None:
         told = [message(agent, self.world.now) for agent in node.agents() if agent.session.logged_in]
         if life == self.process.starts:
-            self.process.after(self.world.delay(), self._listed, told, set(node.held), missing)
+            self.process.after(self.world.delay(), self._listed, told, set(node.held), missing, number)
 
-    def _listed(self, agents: list[Any], slots: set[int], missing: set[int]) -> None:
-        if not self._open:
+    def _listed(self, agents: list[Any], slots: set[int], missing: set[int], number: int) -> None:
+        if not self._open or number != self._asking:
             return
         for agent in agents:
             if self.platform.agent_slot(f"agent:{agent.agent_id}") in missing & slots:
@@ -134,7 +145,7 @@ class Desk:
         if slots & missing:
             self._meet(missing - slots)
         else:
-            self.process.after(50 * MS, self._meet, missing)
+            self.process.after(RETRY, self._ask_again, number, missing)
 
     def _met(self) -> None:
         early, self._early = self._early or [], None

@@ -54,7 +54,11 @@ class Run:
         self._rivals()
         self._clerks()
         for planned in self.schedule.faults:
-            self.world.after(planned.at_us, self._strike, planned)
+            if planned.write:
+                process = self.platform.processes[f"{planned.service}-{planned.index}"]
+                process.on_write[planned.write] = lambda planned=planned: self._strike(planned)  # type: ignore[misc]
+            else:
+                self.world.after(planned.at_us, self._strike, planned)
         self.world.run(START_US + LASTS)
         world = self.world
         if not (world.violations or world.excused):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from tests.simulation.world import MS, SECOND, Weather
@@ -25,17 +25,20 @@ class Fault(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One fault. `lasts_us`: until it goes on, is reachable again, or is started again."""
+    """One fault. `lasts_us`: until it goes on, is reachable again, or is started again. `write`: it does not strike at its time
+    but when Redis has carried out so many writes of the process, before their answer is there; 0: at its time."""
 
     at_us: int
     fault: Fault
     service: str
     index: int
     lasts_us: int
+    write: int = 0
 
     def __str__(self) -> str:
         who = f"{self.service}-{self.index}" if self.service else "all"
-        return f"{self.at_us / SECOND:7.3f} s {self.fault.value} {who} for {self.lasts_us / SECOND:.3f} s"
+        when = f"write {self.write:3}" if self.write else f"{self.at_us / SECOND:7.3f} s"
+        return f"{when} {self.fault.value} {who} for {self.lasts_us / SECOND:.3f} s"
 
 
 @dataclass(slots=True)
@@ -97,7 +100,15 @@ def draw(seed: int) -> Schedule:
     for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 4))):
         schedule.faults.append(_fault(rng, schedule))
     schedule.faults.sort(key=lambda planned: planned.at_us)
+    _between_write_and_answer(random.Random(f"moments {seed}"), schedule)
     return schedule
+
+
+def _between_write_and_answer(rng: random.Random, schedule: Schedule) -> None:
+    """The moment that matters most: some die, or stand still, when a write is done and they do not know it yet."""
+    for place, planned in enumerate(schedule.faults):
+        if planned.fault in (Fault.KILL, Fault.PAUSE) and rng.random() < 0.4:
+            schedule.faults[place] = replace(planned, write=rng.randint(1, 50))
 
 
 def _fault(rng: random.Random, schedule: Schedule) -> Planned:

@@ -221,6 +221,10 @@ class Line:
     ) -> None:
         # What a process sent before it died or stood still is carried out all the same.
         result = work(line)
+        process = self._process
+        process.writes += 1
+        if process.writes in process.on_write:
+            process.on_write.pop(process.writes)()
         if not self.keeps:
             answer(result)
         elif life == self._process.starts:

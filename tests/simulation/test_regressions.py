@@ -7,8 +7,8 @@ import pytest
 from tests.simulation.run import run
 
 SEEDS = {
-    1187: "a request timed out while an agent was asked: the tenant's clock rang without end (services/tenant/machine.py)",
-    3236: "the same, in an outage of another kind",
+    1330: "a request timed out while an agent was asked: the tenant's clock rang without end (services/tenant/machine.py)",
+    4079: "the same, in an outage of another kind",
 }
 
 

@@ -144,6 +144,10 @@ class Process:
         self.deadline_us = 0
         """Until when the lease speaks for it; 0: as long as it is kept alive."""
         self.lease = 0
+        self.writes = 0
+        """Writes of this process that Redis has carried out."""
+        self.on_write: dict[int, Callable[[], None]] = {}
+        """What happens at such a number of them."""
         self._held: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
 
     def begin(self) -> None:
