@@ -17,5 +17,5 @@ MUTATIONS = {
 }
 """Name -> what is taken out."""
 
-HINTS = {"append": 0, "offset": 5, "deadline": 49, "order": 74, "request": 117}
+HINTS = {"append": 1, "offset": 5, "deadline": 49, "order": 74, "request": 117}
 """Safeguard -> the first seed that broke without it."""
