@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import threading
 
 import quickjs
 
@@ -32,11 +33,14 @@ class Checker:
         self._context = quickjs.Context()
         self._context.set_memory_limit(64 * 1024 * 1024)
         self._compiles = self._context.eval(_COMPILES)
+        self._one = threading.Lock()
 
     def body(self, text: str) -> str:
         """ "" when the text can be a function body, else what is wrong with it."""
         try:
-            return str(self._compiles(text))
+            # The engine lets go of the interpreter's lock: two documents compiled in two threads would meet in it.
+            with self._one:
+                return str(self._compiles(text))
         except (quickjs.JSException, quickjs.StackOverflow) as error:
             return str(error).splitlines()[0]
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -211,3 +212,13 @@ def test_lines_of_a_script_map_to_lines_of_the_document() -> None:
     at = dict(zip(document.javascript.splitlines(), sourcemap.decode(document.source_map), strict=False))
     assert at["  n = 1;"] is not None
     assert [at[line][1] for line in ("  n = 1;", "  n = 2;")] == [3, 4]  # type: ignore[index]
+
+
+def test_documents_are_compiled_in_many_threads_at_once() -> None:
+    text = "".join(f'<state id="s{n}"><onentry><log expr="{n} + x"/></onentry></state>' for n in range(40))
+    document = (
+        f'<scxml xmlns="http://www.w3.org/2005/07/scxml" version="1.0" datamodel="ecmascript">{text}</scxml>'
+    )
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda n: compile_document(document.replace("+ x", f"+ x{n}")), range(24)))
+    assert len({one.source_hash for one in made}) == 24
