@@ -184,7 +184,7 @@ class Applier:
             return []
         held = agent.reservation.held
         shown = _strings(entry.call_event.event.extensions.pairs)
-        if call.step is CallStep.BEGAN and held is not None and held.token in shown:
+        if call.step is CallStep.BEGAN and held is not None and any(held.known_as(token) for token in shown):
             agent.reservation.cancel(held.token)  # the call that it was for has come
         missed = agent.session.missed(call)
         return agent.session.call(call, now_us) + (self._missed(agent, entry, now_us) if missed else [])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from mesh.reservation_token import ending, name
 from services.agent_state.effects import Deny, Grant
 
 RESERVED: Final = "REASON_AGENT_RESERVED"
@@ -50,10 +51,15 @@ class Held:
     """The agent is reserved."""
 
     token: str
+    """Says when it ends (`mesh/reservation_token.py`)."""
     client: str
     priority: int
     until_us: int
     request_id: str
+
+    def known_as(self, token: str) -> bool:
+        """Whether the token is this reservation's, also that of before it was prolonged."""
+        return name(token) == name(self.token)
 
 
 @dataclass(slots=True)
@@ -111,7 +117,7 @@ class Reservation:
 
     def cancel(self, token: str) -> bool:
         """Gives the reservation back; False when it is not the one held."""
-        if self.held is None or self.held.token != token:
+        if self.held is None or not self.held.known_as(token):
             return False
         self.held = None
         return True
@@ -141,5 +147,6 @@ class Reservation:
 
     def _grant(self, ask: Ask, now_us: int, token: str, rules: Rules) -> Grant:
         until = now_us + (ask.duration_us or rules.duration_us)
+        token = ending(token, until)
         self.held = Held(token, ask.client, ask.priority, until, ask.request_id)
         return Grant(ask.request_id, token, ask.client, ask.priority, until)

@@ -16,6 +16,8 @@ AGENT_LOST = frozenset(
      "REASON_RESERVATION_INVALID", "REASON_INVALID_TARGET", "REASON_TIMEOUT"}
 )  # fmt: skip
 """Failures of RouteCall after which the routing request waits again, without that agent."""
+RESERVATION_ENDED = "REASON_RESERVATION_INVALID"
+"""The one of them that is no fault of the agent, who may be asked again."""
 CALL_LOST = frozenset({"REASON_UNKNOWN_CALL"})
 """Failures of RouteCall that say the call is gone."""
 
@@ -52,7 +54,7 @@ def routed(session: Session, route: Route, outcome: Outcome) -> list[Effect]:
         session.gone = True
     elif isinstance(submit, Submit) and outcome.reason in AGENT_LOST:
         del session.pending[submit.id]
-        again = _again(submit, route.agent_id)
+        again = _again(submit, "" if outcome.reason == RESERVATION_ENDED else route.agent_id)
         session.pending[again.id] = again
         return [again]
     if session.phase is Phase.ENDING:
@@ -62,10 +64,11 @@ def routed(session: Session, route: Route, outcome: Outcome) -> list[Effect]:
 
 
 def _again(submit: Submit, agent_id: str) -> Submit:
-    """The request goes back to wait with its age, without the agent: under an id of its own, or the tenant would
-    take it for the one it has answered."""
+    """The request goes back to wait with its age, without the agent if one is named: under an id of its own, or the
+    tenant would take it for the one it has answered."""
     first, _, attempt = submit.id.partition(":")
-    return replace(submit, id=f"{first}:{int(attempt or 0) + 1}", excluded=(*submit.excluded, agent_id))
+    excluded = (*submit.excluded, agent_id) if agent_id else submit.excluded
+    return replace(submit, id=f"{first}:{int(attempt or 0) + 1}", excluded=excluded)
 
 
 def _done(session: Session, route: Route) -> list[Effect]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mesh.reservation_token import has_ended
 from services.sip_cluster import dialling, outcomes, release, routing, unreached
 from services.sip_cluster.calls import Call, DeviceType, Refusal, Resolution, Route
 from services.sip_cluster.step import Step
@@ -30,6 +31,10 @@ def route(step: Step, call: Call, resolution: Resolution) -> None:
     assert at is not None
     if resolution.type is DeviceType.ROUTE_POINT:
         _to_route_point(step, call, at, resolution)
+    elif (
+        has_ended(at.reservation_token, step.now) and not at.defaulting
+    ):  # the question to the dial plan was held up
+        routing.refuse(step, call, routing.RESERVATION_ENDED)
     elif resolution.type in PHONES:
         party = dialling.new_party(step, resolution, DnRole.DESTINATION, at.dn)
         at.target = party.id

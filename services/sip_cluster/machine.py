@@ -313,7 +313,7 @@ def _party(call: Call, dn: str) -> Party | None:
 
 
 def _route_call(step: Step, call: Call, asked: inputs.RouteCall) -> None:
-    refusal = routing.check(call, asked)
+    refusal = routing.check(call, asked, step.now)
     if refusal is None and asked.user_data:
         try:
             call.user_data = user_data.update(call.user_data, asked.user_data)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 
+from mesh.reservation_token import has_ended
 from services.sip_cluster import effects as do
 from services.sip_cluster import events, inputs
 from services.sip_cluster.calls import (
@@ -36,6 +37,8 @@ DEFAULT_TIMEOUT_MS = 300_000
 
 TOKEN = re.compile(r"[A-Za-z0-9._:~+/=|@-]{1,256}")
 """Shape of a reservation token."""
+
+RESERVATION_ENDED = Refusal(Why.RESERVATION_INVALID, "the reservation has ended: ask for the agent again")
 
 TO_AGENT = frozenset({RouteType.AGENT_ID, RouteType.DIRECT_AGENT})
 TO_NOBODY = frozenset({RouteType.REJECT, RouteType.CALL_DISCONNECT})
@@ -69,7 +72,7 @@ def queue(step: Step, call: Call, route: Route) -> None:
     events.queued(step, call, party)
 
 
-def check(call: Call, asked: inputs.RouteCall) -> Refusal | None:
+def check(call: Call, asked: inputs.RouteCall, now_us: int) -> Refusal | None:
     """Why a RouteCall cannot be carried out now; None when it can."""
     route = call.route
     if route is None or not route.waiting:
@@ -80,6 +83,8 @@ def check(call: Call, asked: inputs.RouteCall) -> Refusal | None:
         return Refusal(Why.WRONG_STATE, "the call is being routed")
     if asked.reservation_token and not TOKEN.fullmatch(asked.reservation_token):
         return Refusal(Why.RESERVATION_INVALID, "the reservation token has not the shape of one")
+    if has_ended(asked.reservation_token, now_us):
+        return RESERVATION_ENDED
     if asked.route_type in UNSUPPORTED:
         return Refusal(
             Why.UNSUPPORTED, f"route type {RouteType(asked.route_type).name} needs the media service"

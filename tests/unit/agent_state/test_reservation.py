@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mesh.reservation_token import ending
+from mesh.reservation_token import name as token_name
 from services.agent_state.agent import Agent
 from services.agent_state.effects import Asked, Deny, Grant
 from services.agent_state.machine import LoggedIn, Session, WorkMode
@@ -42,7 +44,10 @@ def test_the_highest_priority_in_the_window_wins() -> None:
         "d": "REASON_AGENT_RESERVED",
     }
     assert made.held is not None
-    assert (made.held.token, made.held.until_us) == ("token", 100 * MS + 10_000 * MS)
+    assert (made.held.token, made.held.until_us) == (
+        ending("token", 10_100 * MS),
+        10_100 * MS,
+    )
 
 
 def test_nobody_gets_a_reserved_agent_before_the_reservation_ends() -> None:
@@ -78,8 +83,9 @@ def test_the_holder_prolongs_only_when_that_is_allowed() -> None:
         made.ask(Ask("a", "one"), 0, True, "t1", rules)
         assert decided(made.ask(Ask("b", "one"), 5000 * MS, True, "t2", rules)) == {"b": outcome}
         assert made.held is not None
-        assert made.held.token == "t1"
-        assert made.held.until_us == (10_000 if reject else 15_000) * MS
+        until_us = (10_000 if reject else 15_000) * MS
+        assert (made.held.token, made.held.until_us) == (ending("t1", until_us), until_us)
+        assert made.cancel(ending("t1", 10_000 * MS))  # the token of before it was prolonged
 
 
 def test_only_if_ready_looks_when_it_is_asked_and_when_the_window_closes() -> None:
@@ -177,5 +183,5 @@ def _note(effects: Sequence[object], now: int, holders: list[tuple[int, int, str
         assert isinstance(effect, Grant | Deny)
         names.append(effect.request_id)
         if isinstance(effect, Grant):
-            holders.append((now, effect.until_us, effect.token))
+            holders.append((now, effect.until_us, token_name(effect.token)))
     return names

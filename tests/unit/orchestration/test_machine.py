@@ -184,7 +184,7 @@ def test_duplicates_of_inputs_change_nothing() -> None:
     assert rig.give(Selected(submit.id)) == []
 
 
-@pytest.mark.parametrize("reason", ["REASON_DN_BUSY", "REASON_NO_ANSWER", "REASON_RESERVATION_INVALID"])
+@pytest.mark.parametrize("reason", ["REASON_DN_BUSY", "REASON_NO_ANSWER"])
 def test_a_lost_agent_sends_the_request_back_to_wait_without_that_agent(reason: str) -> None:
     rig = Rig(SIMPLE)
     submit = one(rig.start(), Submit)
@@ -194,6 +194,14 @@ def test_a_lost_agent_sends_the_request_back_to_wait_without_that_agent(reason: 
     route = one(rig.give(Selected(again.id, destination="1002", agent_id="a2")), Route)
     assert isinstance(rig.give(Outcome(route.id))[-1], End)
     assert rig.session.routed
+
+
+def test_an_agent_whose_reservation_ended_on_the_way_may_be_chosen_again() -> None:
+    rig = Rig(SIMPLE)
+    submit = one(rig.start(), Submit)
+    route = one(rig.give(Selected(submit.id, destination="1001", agent_id="a1")), Route)
+    again = one(rig.give(Outcome(route.id, "REASON_RESERVATION_INVALID", "ended")), Submit)
+    assert (again.excluded, again.age_us, again.id) == ((), submit.age_us, f"{submit.id}:1")
 
 
 def test_no_application_sends_the_call_to_the_default_destinations_in_turn() -> None:

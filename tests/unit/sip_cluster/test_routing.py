@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mesh.reservation_token import ending
 from services.sip_cluster import effects as do
 from services.sip_cluster import inputs
 from services.sip_cluster.calls import DeviceType, Purpose, Refusal, Resolution, Told
@@ -181,6 +182,18 @@ def test_route_to_an_agent_asks_for_the_agent() -> None:
     driver.resolve(extension("1002", type=DeviceType.AGENT, agent_id="A7"))
     driver.ring()
     assert driver.event("Ringing@1002").attributes["extensions"] == (("ReservationToken", "t1|A7|5|abc"),)
+
+
+def test_nobody_rings_for_a_reservation_that_has_ended() -> None:
+    driver = waiting()
+    driver.route("1002", agent_id="A7", reservation_token=ending("t", driver.now))
+    refused(driver, Why.RESERVATION_INVALID)
+    # Nor when it ends while the dial plan is asked: an heir asks again, seconds later.
+    driver.route("1002", agent_id="A7", reservation_token=ending("t", driver.now + 10_000_000))
+    driver.now += 10_000_000
+    driver.resolve(extension("1002", type=DeviceType.AGENT, agent_id="A7"))
+    refused(driver, Why.RESERVATION_INVALID)
+    assert driver.effects(do.SendInvite) == []
 
 
 def test_route_to_a_number_outside() -> None:

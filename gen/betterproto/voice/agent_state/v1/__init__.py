@@ -449,7 +449,8 @@ class Reservation(betterproto2.Message):
 
     token: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    Token that RouteCall presents.
+    Token that RouteCall presents. It says when the reservation ends (`<name>~<UTC microseconds in hex>`); a RouteCall that comes later
+    is refused with REASON_RESERVATION_INVALID.
     """
 
     client: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)

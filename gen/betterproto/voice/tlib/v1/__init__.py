@@ -7910,7 +7910,7 @@ class RouteCallRequest(betterproto2.Message):
 
     reservation_token: "str" = betterproto2.field(16, betterproto2.TYPE_STRING)
     """
-    Token of the agent's reservation, when the destination is a reserved agent.
+    Token of the agent's reservation, when the destination is a reserved agent. REASON_RESERVATION_INVALID when the reservation has ended.
     """
 
     agent_id: "str" = betterproto2.field(17, betterproto2.TYPE_STRING)

@@ -77,7 +77,9 @@ class Reservation(_message.Message):
     UNTIL_US_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     token: _builtins.str
-    """Token that RouteCall presents."""
+    """Token that RouteCall presents. It says when the reservation ends (`<name>~<UTC microseconds in hex>`); a RouteCall that comes later
+    is refused with REASON_RESERVATION_INVALID.
+    """
     client: _builtins.str
     """Who has it."""
     priority: _builtins.int

@@ -2009,7 +2009,7 @@ class RouteCallRequest(_message.Message):
     route_type: _enums_pb2.RouteType.ValueType
     """How."""
     reservation_token: _builtins.str
-    """Token of the agent's reservation, when the destination is a reserved agent."""
+    """Token of the agent's reservation, when the destination is a reserved agent. REASON_RESERVATION_INVALID when the reservation has ended."""
     agent_id: _builtins.str
     """The agent the call is for, when the destination was chosen as an agent."""
     no_answer_timeout: _builtins.int
