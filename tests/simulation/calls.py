@@ -348,8 +348,6 @@ class SipNode:
             return
         if known is not None:
             del entry.thread.requests[request]
-        if isinstance(asked, inputs.RouteCall) and asked.reservation_token:
-            self.platform.watch.presented(asked.reservation_token)
         entry.waiters.setdefault(request, []).append(reply)
         self.feed(entry, asked)
 

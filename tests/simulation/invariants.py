@@ -35,8 +35,6 @@ class Watch:
         self._acting: dict[tuple[str, Slot], int] = {}
         self._granted: dict[str, tuple[str, int, int, int]] = {}
         """Agent -> token, until, calls offered to the agent before, whether it was given back."""
-        self._until: dict[str, int] = {}
-        """Token -> when its reservation ends."""
         self._outcomes: dict[str, int] = {}
         self._over: set[str] = set()
         self._attached: dict[str, bool] = {}
@@ -82,7 +80,6 @@ class Watch:
 
     def granted(self, agent_id: str, grant: Grant) -> None:
         """A client learnt that it has an agent."""
-        self._until[grant.token] = grant.until_us
         offered = len(self._platform.wire.phones[f"sip:{agent_id[1:]}"].offered)
         known = self._granted.get(agent_id)
         now = self._platform.world.now
@@ -94,12 +91,6 @@ class Watch:
                 )
         if known is None or known[0] != grant.token:
             self._granted[agent_id] = (grant.token, grant.until_us, offered, 0)
-
-    def presented(self, token: str) -> None:
-        """A RouteCall is carried out with a token. Nobody looks whether its reservation still holds: that is known
-        (README, defects found), and what follows is not looked at."""
-        if self._platform.world.now > self._until.get(token, self._platform.world.now):
-            self._platform.world.excused = "RouteCall came after its reservation had ended"
 
     def attached(self, request: str, granted: bool) -> None:
         """A client learnt what became of its user data."""

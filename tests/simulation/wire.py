@@ -78,14 +78,19 @@ class Wire:
             self.world.after(delay, self._reach_node, node, "on_cancel", caller)
 
     def _reach_owner(self, key: Key, what: str) -> None:
-        node = self.nodes.get(self.owner(key.slot))
+        node = self._living(self.owner(key.slot))
         if node is not None:
             node.process.receive(node.on_message, key, what)
 
     def _reach_node(self, incarnation: str, method: str, caller: Caller) -> None:
-        node = self.nodes.get(incarnation)
+        node = self._living(incarnation)
         if node is not None:
             node.process.receive(getattr(node, method), caller)
+
+    def _living(self, incarnation: str) -> SipNode | None:
+        """The node of an incarnation; None when its process is dead or has begun another life."""
+        node = self.nodes.get(incarnation)
+        return node if node is not None and node.process.incarnation == incarnation else None
 
     # -- to phones --------------------------------------------------------------------------------------------
 
