@@ -21,7 +21,7 @@ from mesh.telemetry.metrics import Metrics
 
 BEAT_S = 0.2
 """Between beats of the event loop, seconds."""
-DOOR_S = 0.3
+DOOR_S = 0.5
 """How long after it woke a process refuses calls, seconds: what is read in this time was sent while it slept."""
 
 log = logger("admission")

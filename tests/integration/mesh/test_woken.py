@@ -21,7 +21,6 @@ from mesh import channels
 from mesh.discovery import Directory
 from mesh.errors import reason_of
 from mesh.etcd import Etcd
-from mesh.local.layout import Instance
 from tests.e2e.platform import Platform
 from tests.integration.mesh.redis_trace import RedisTrace
 from tests.integration.mesh.traffic import WAIT_S, traffic_on
@@ -38,13 +37,12 @@ async def platform(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pl
         yield made
 
 
-async def at_its_door(instance: Instance) -> grpc.aio.AioRpcError | None:
+async def at_its_door(channel: grpc.aio.Channel) -> grpc.aio.AioRpcError | None:
     """A call that is sent while the process sleeps, past its sidecar; the failure it ends with."""
-    async with channels.direct(f"unix:{instance.nodes[0].listen}") as channel:
-        try:
-            await NodeServiceStub(channel).GetNode(node.GetNodeRequest(), timeout=WAIT_S)
-        except grpc.aio.AioRpcError as error:
-            return error
+    try:
+        await NodeServiceStub(channel).GetNode(node.GetNodeRequest(), timeout=WAIT_S)
+    except grpc.aio.AioRpcError as error:
+        return error
     return None
 
 
@@ -62,6 +60,8 @@ async def stop_and_wake(platform: Platform, etcd: Etcd, trace: RedisTrace, kind:
     name = instance.nodes[0].node
     directory = Directory(etcd, mesh.settings.region, kind)
     await directory.start()
+    door = channels.direct(f"unix:{instance.nodes[0].listen}")
+    assert await at_its_door(door) is None  # connected: what is sent now waits in the socket
 
     def record() -> object:
         return next((r for r in directory.nodes() if r.node == name), None)
@@ -71,7 +71,7 @@ async def stop_and_wake(platform: Platform, etcd: Etcd, trace: RedisTrace, kind:
         slots = directory.slots_of(incarnation)
         process = mesh.process(instance.name)
         process.stop()
-        waiting = asyncio.create_task(at_its_door(instance))
+        waiting = asyncio.create_task(at_its_door(door))
         await until(lambda: record() is None)
         await until(lambda: all(directory.owner(slot) is not None for slot in slots))
         await asyncio.sleep(1.0)  # heirs at work
@@ -85,6 +85,7 @@ async def stop_and_wake(platform: Platform, etcd: Etcd, trace: RedisTrace, kind:
         )
         return f"{kind}: {len(slots)} slots, {len(trace.late(woken))} late writes"
     finally:
+        await door.close()
         await directory.stop()
 
 
