@@ -13,6 +13,7 @@ MUTATIONS = {
     "order": "Call State moves its cursor before it has told Agent State",
     "before": "Agent State's effects leave before the state that explains them is stored",
     "outbox": "Orchestration's effects leave before the session's record is stored",
+    "token": "a reservation's token does not say when it ends",
     "answered": "a tenant acknowledges a request before its answer is in the answer queue",
 }
 """Name -> what is taken out."""

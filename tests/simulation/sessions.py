@@ -15,6 +15,7 @@ from voice.tenant.v1.routing_pb2 import RouteAnswer, RouteRequest, Target, Targe
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
 
 from mesh.allocation import Slot
+from mesh.reservation_token import name
 from services.orchestration.effects import Effect, End, Load, Resubmit, Route, Run, Say, Submit, Timer
 from services.orchestration.inputs import Begin, CallNews, Due, Input, Loaded, Outcome, Selected, Stepped
 from services.orchestration.machine import Machine
@@ -349,9 +350,8 @@ class OrchestrationNode:
 
     def _route(self, held: Held, call: Call, route: Route) -> None:
         request = inputs.Request(route.id, "orchestration", 0, b"", call.route_point, call.conn_id)
-        asked = inputs.RouteCall(
-            request, route.destination, agent_id=route.agent_id, reservation_token=route.token
-        )
+        token = name(route.token) if "token" in self.world.mutations else route.token
+        asked = inputs.RouteCall(request, route.destination, agent_id=route.agent_id, reservation_token=token)
 
         def told(reason: str, outcome: Told | Refusal | None) -> None:
             if isinstance(outcome, Refusal):

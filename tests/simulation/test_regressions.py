@@ -1,10 +1,12 @@
-"""Seeds that once broke an invariant, with what was wrong."""
+"""What once broke an invariant, with what was wrong: seeds, and schedules made for it."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.simulation.run import run
+from tests.simulation.run import Run, run
+from tests.simulation.schedule import Fault, Planned, Schedule, draw
+from tests.simulation.world import MS, SECOND
 
 SEEDS = {
     1330: "a request timed out while an agent was asked: the tenant's clock rang without end (services/tenant/machine.py)",
@@ -17,3 +19,26 @@ SEEDS = {
 def test_a_seed_that_once_failed_holds(seed: int) -> None:
     result = run(seed)
     assert not result.violations, f"{SEEDS[seed]}: {result.violations[0]}"
+
+
+def _held_up(seed: int) -> Schedule:
+    """A SIP node dies with calls on a route point while etcd is away: for 20 s nobody can own their slots, and the one
+    agent's reservation ends before their RouteCall can be carried out."""
+    schedule = draw(seed)
+    schedule.agents, schedule.callers, schedule.rivals = 1, 4, 0
+    schedule.faults = [
+        Planned(4629 * MS, Fault.ETCD, "", 0, 21 * SECOND),
+        Planned(4983 * MS, Fault.KILL, "sip_cluster", 1, 4 * SECOND),
+    ]
+    return schedule
+
+
+@pytest.mark.timeout(120)
+def test_a_route_call_that_was_held_up_rings_no_agent_who_has_another_call() -> None:
+    """RouteCall was carried out however long after its reservation had ended (mesh/reservation_token.py)."""
+    rang_twice = 0
+    for seed in range(60):
+        if Run(_held_up(seed), mutations=frozenset({"token"})).go().violations:
+            rang_twice += 1
+            assert not Run(_held_up(seed)).go().violations
+    assert rang_twice, "the schedules do not hold a RouteCall up"
