@@ -41,4 +41,6 @@ def test_a_route_call_that_was_held_up_rings_no_agent_who_has_another_call() -> 
         if Run(_held_up(seed), mutations=frozenset({"token"})).go().violations:
             rang_twice += 1
             assert not Run(_held_up(seed)).go().violations
+        if rang_twice == 3:
+            return
     assert rang_twice, "the schedules do not hold a RouteCall up"

@@ -9,7 +9,7 @@ import pytest
 from tests.simulation.run import Run, run
 from tests.simulation.schedule import Fault, draw
 
-SECONDS = 12.0
+SECONDS = 10.0
 """How long the short form runs; `python -m tests.simulation --schedules 100000` is the long one."""
 AT_LEAST = 60
 """Schedules that even a busy machine has to get through."""
