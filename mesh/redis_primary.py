@@ -2,7 +2,7 @@
 
 With one address nothing is to be found out: a managed Redis, or a Kubernetes service, moves it by itself, and a server that says
 READONLY is left. With Sentinels (redis-py's client of them) each new connection asks who is primary, and `PrimaryPool.watch` asks
-twice a second: when it is another one, every connection to the old one is given up, so that a primary which was merely cut off
+every second: when it is another one, every connection to the old one is given up, so that a primary which was merely cut off
 from the Sentinels, or slept, gets no more writes from us that would be lost.
 """
 
@@ -20,7 +20,7 @@ from redis.backoff import NoBackoff
 
 from mesh.redis_url import SentinelUrl, of_sentinels, parse_sentinels
 
-WATCH_S = 0.5
+WATCH_S = 1.0
 """Between two questions to the Sentinels, seconds."""
 ASK_S = 0.3
 """Longest wait for one Sentinel, seconds."""

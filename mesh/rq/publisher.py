@@ -148,9 +148,9 @@ class Publisher:
         """A node's answer for one event. False when the link has to start again: what was sent after the
         event cannot have been taken either."""
         if not result.reason:
-            self._finish(pending)
-            if not pending.again:
+            if not (pending.again or pending.settled):
                 self._recent.add(pending.envelope, time.monotonic())
+            self._finish(pending)
             return True
         if pending.link is not link or pending.done.done():
             return True  # the event has gone another way in the meantime; that way's answer counts
@@ -215,7 +215,8 @@ class Publisher:
         """Sends acknowledged events again, before what waits of their stream; tells how many."""
         waiting = self._streams.get(key, {})
         first = next(iter(waiting), 1 << 63)
-        again = {e.seq: self._pend(e, again=True) for e in envelopes if e.seq < first}
+        wanted = {e.seq: e for e in envelopes if e.seq < first}  # one that was repeated is remembered twice
+        again = {seq: self._pend(wanted[seq], again=True) for seq in sorted(wanted)}
         if again:
             self._streams[key] = {**again, **waiting}
             self._metrics.recalled.labels("event").inc(len(again))

@@ -151,7 +151,7 @@ class Appender:
                     lost=outcome.missing,
                 )
             if outcome.code in (scripts.APPENDED, scripts.RESUMED):
-                appended.append((entry_id.parse(outcome.entry), submission.envelope))
+                appended.append((entry_id.of_redis(outcome.entry), submission.envelope))
             results.append(self._result(submission, outcome))
         if appended:
             self._appended.inc(len(appended))

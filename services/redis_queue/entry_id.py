@@ -28,6 +28,12 @@ def parse(text: str | bytes) -> EntryId:
     return first, second
 
 
+def of_redis(raw: bytes) -> EntryId:
+    """The pair of an id that Redis gave: its form is known, and this is done for every event."""
+    first, _, second = raw.partition(b"-")
+    return int(first), int(second)
+
+
 def show(entry: EntryId) -> str:
     """The text of an id."""
     return f"{entry[0]}-{entry[1]}"

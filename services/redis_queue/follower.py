@@ -154,7 +154,7 @@ class Follower:
         decode = self._decode[key]
         fresh: list[tuple[EntryId, Value]] = []
         for raw_id, raw in entries:
-            ident = entry_id.parse(raw_id)
+            ident = entry_id.of_redis(raw_id)
             if ident > tail.position:
                 try:
                     fresh.append((ident, decode(raw)))

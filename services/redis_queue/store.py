@@ -234,7 +234,7 @@ class Store:
         """Entries of a Redis stream with after < id <= until, oldest first."""
         high = entry_id.show(until) if until is not None else "+"
         found: Any = await self.client.xrange(key, f"({entry_id.show(after)}", high, count=limit)
-        return [(entry_id.parse(entry), _value(fields)) for entry, fields in found]
+        return [(entry_id.of_redis(entry), _value(fields)) for entry, fields in found]
 
     async def sweep(self, family: StreamFamily.ValueType, slots: Sequence[int], before_ms: int) -> int:
         """Removes what is older from the streams of slots; tells how many entries went."""
@@ -294,4 +294,4 @@ def _outcomes(reply: Any) -> tuple[EntryId, list[Outcome]] | Exception:
         return reply
     if isinstance(reply, BaseException):
         raise reply
-    return entry_id.parse(reply[0]), [Outcome(*found) for found in reply[1:]]
+    return entry_id.of_redis(reply[0]), [Outcome(*found) for found in reply[1:]]

@@ -58,6 +58,9 @@ async def test_a_repeat_is_acknowledged_and_stored_once(rq: Rq) -> None:
     await publisher.append(envelope("call-a", 2))
     await publisher.append(envelope("call-a", 1))
     await publisher.append(envelope("call-a", 2, epoch=5))  # an heir repeats it under its own epoch
+    publisher.recall()
+    assert publisher.pending == 2
+    assert await publisher.flush(10)
     assert await seqs(rq, "call-a") == [1, 2]
 
 
