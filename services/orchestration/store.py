@@ -40,6 +40,8 @@ WRITE_S = 2.0
 """Longest wait for a write, seconds; every operation is safe to repeat."""
 DOCUMENT_S = 200 * 86_400
 """How long a compiled document is kept after it was last needed, seconds: longer than a session may live."""
+READS = 8
+"""Reads beside the fenced store at a time: each takes a connection, and a node that takes over asks for every slot."""
 _SESSIONS = "sessions"
 _ASLEEP = "asleep"
 _DUE = "due"
@@ -73,6 +75,7 @@ class Store:
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._store = FencedStore(client, "orchestration", "thread")
         self._redis = client
+        self._few = asyncio.Semaphore(READS)
 
     async def start(self) -> None:
         """Loads the scripts."""
@@ -144,7 +147,8 @@ class Store:
 
     async def _ask(self, command: Awaitable[Any]) -> Any:
         try:
-            return await command
+            async with self._few:
+                return await command
         except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
             raise StoreUnavailable(str(error) or type(error).__name__) from error
 
