@@ -63,7 +63,9 @@ class Report:
 
     def recoveries(self) -> list[Recovery]:
         """For each fault how long new calls felt it."""
-        return [recovery(struck, self.facts.calls) for struck in self.facts.struck]
+        struck = sorted(self.facts.struck, key=lambda one: one.at)
+        nexts = [*(one.at for one in struck[1:]), float("inf")]
+        return [recovery(one, self.facts.calls, until) for one, until in zip(struck, nexts, strict=False)]
 
     def lines(self) -> list[str]:
         """For people."""
@@ -112,9 +114,11 @@ class Report:
         return file
 
 
-def recovery(struck: Struck, calls: list[CallerCall]) -> Recovery:
-    """How long calls sent after the fault felt it: refused, forgotten, or without ringing for longer than RINGS_S."""
-    after = [call for call in calls if struck.at <= call.invited_at < struck.at + WATCHED_S]
+def recovery(struck: Struck, calls: list[CallerCall], until: float = float("inf")) -> Recovery:
+    """How long calls sent after the fault, and before the next one at `until`, felt it: refused, forgotten, or without
+    ringing for longer than RINGS_S."""
+    end = min(struck.at + WATCHED_S, until)
+    after = [call for call in calls if struck.at <= call.invited_at < end]
     felt = [call for call in after if not _as_usual(call)]
     last = max((call.invited_at - struck.at for call in felt), default=0.0)
     return Recovery(struck.kind, struck.process, last, len(felt), len(after))

@@ -27,6 +27,9 @@ def test_a_fault_is_felt_until_calls_are_served_as_usual_again() -> None:
     ]
     felt = recovery(Struck("kill", "sip_cluster-0", 100.0, 100.3), calls)
     assert (felt.felt, felt.of, felt.recovered_s) == (2, 4, 2.5)
+    assert recovery(
+        Struck("kill", "sip_cluster-0", 100.0, 100.3), calls, until=102.0
+    ).recovered_s == pytest.approx(0.2)
     assert recovery(Struck("kill", "xds", 104.0, 104.3), calls).recovered_s == 0
 
 
