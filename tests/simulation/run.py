@@ -238,7 +238,11 @@ class Run:
             return
         world = self.world
         world.trace(process.name, "goes on")
-        if world.chance(0.5):
+        dice = world.rng.random()
+        if dice < 0.25:  # the end of the lease is heard of before all else
+            self._heard(process, life, first=True)
+            process.resume()
+        elif dice < 0.5:
             self._heard(process, life)
             process.resume()
         else:
@@ -250,7 +254,7 @@ class Run:
             process.cut_off = False
             self.world.after(self.world.between(0, 500), self._heard, process, life)
 
-    def _heard(self, process: Process, life: int) -> None:
+    def _heard(self, process: Process, life: int, *, first: bool = False) -> None:
         """The keep-alive thread hears from etcd again: the lease lives, or it has ended."""
         if process.starts != life or not process.alive:
             return
@@ -259,7 +263,7 @@ class Run:
             self.world.after(SECOND // 2, self._heard, process, life)
         elif not etcd.heard(process):
             process.deadline_us = 1
-            process.receive(self.platform.nodes[process.incarnation].slots.lease_lost)
+            process.receive(self.platform.nodes[process.incarnation].slots.lease_lost, first=first)
 
     def _etcd_back(self) -> None:
         for process in self.platform.processes.values():

@@ -108,6 +108,7 @@ class Line:
         self._writer = process.incarnation
         self._number = 1
         self._busy_until = 0
+        self._answers_at = 0
         self.keeps = True
         """Whether what is written may be read by an heir."""
 
@@ -228,4 +229,6 @@ class Line:
         if not self.keeps:
             answer(result)
         elif life == self._process.starts:
-            self._process.after(self._world.delay(), answer, result)
+            now = self._world.now
+            self._answers_at = max(self._answers_at, now + self._world.delay())  # answers come in order
+            self._process.after(self._answers_at - now, answer, result)

@@ -175,9 +175,12 @@ class Process:
         """`act(*args)` happens in this life of the process, after a delay."""
         self.world.after(delay_us, self._enter, self.starts, act, args)
 
-    def receive(self, act: Callable[..., None], *args: Any) -> None:
-        """Something arrives now."""
-        self._enter(self.starts, act, args)
+    def receive(self, act: Callable[..., None], *args: Any, first: bool = False) -> None:
+        """Something arrives now; to a process that stands still it may come `first` of all that waits."""
+        if first and self.stopped:
+            self._held.appendleft((act, args))
+        else:
+            self._enter(self.starts, act, args)
 
     def _enter(self, life: int, act: Callable[..., None], args: tuple[Any, ...]) -> None:
         if life != self.starts or not self.alive:
