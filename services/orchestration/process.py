@@ -59,6 +59,7 @@ class Process:
         self._cpu_before = math.inf
         self._calling = asyncio.Lock()
         self._statistics = -1
+        self._demoted = False
         self.documents: OrderedDict[str, None] = OrderedDict()
         self.sessions: dict[str, bytes] = {}
         """Session -> snapshot of the state that its context is in."""

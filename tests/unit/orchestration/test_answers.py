@@ -7,16 +7,9 @@ from typing import Any
 import pytest
 
 from services.orchestration.actions import ActionError
-from services.orchestration.answers import (
-    MAX_CONTENT,
-    REMEMBERED,
-    Answer,
-    Ask,
-    Asked,
-    event_of,
-    note,
-    respond,
-)
+from services.orchestration.answers import MAX_CONTENT, REMEMBERED, event_of, note, respond
+from services.orchestration.inputs import Ask
+from services.orchestration.replies import Answer, Asked
 from services.orchestration.scxml import Action
 
 

@@ -237,10 +237,11 @@ def test_a_call_that_is_gone_ends_the_session_and_withdraws_its_request() -> Non
     rig = Rig(SIMPLE)
     submit = one(rig.start(), Submit)
     effects = rig.give(CallNews(9, Event("interaction.deleted", {}), gone=True))
-    assert effects == [Resubmit(f"{submit.id}/withdraw", submit.id)]
+    withdrawal = Resubmit(f"{submit.id}/withdraw", submit.id)
+    assert effects == [withdrawal]
     heir = Machine(from_record(to_record(rig.session)))
     assert heir.handle(Begin(), 3_000_000) == effects, "it is over only when the tenant has heard of it"
-    assert heir.handle(Outcome(effects[0].id), 3_000_000) == [End("finished", "")]
+    assert heir.handle(Outcome(withdrawal.id), 3_000_000) == [End("finished", "")]
 
 
 def test_a_document_that_does_not_listen_is_ended_with_its_call() -> None:
