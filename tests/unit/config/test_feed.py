@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.config.feed import CHUNK, Entry, Feed
@@ -52,6 +52,7 @@ def test_a_new_snapshot_ends_every_position() -> None:
     assert feed.revision == 3
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 128), min_size=1, max_size=60))
 def test_a_revision_is_never_split(sizes: list[int]) -> None:
     feed = Feed(100_000)

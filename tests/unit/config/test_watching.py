@@ -266,6 +266,7 @@ def test_changes_lead_to_what_a_snapshot_shows(steps: list[tuple[str, bool]], cu
     loop.close()
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 60), st.integers(1, 400_000)), max_size=40))
 def test_transactions_stay_below_the_limits_of_etcd(sizes: list[tuple[int, int]]) -> None:
     class Sized(Step):

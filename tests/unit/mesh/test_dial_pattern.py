@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.dial_pattern import BadPattern, compile_pattern, compile_replacement
@@ -73,6 +73,7 @@ NUMBERS = st.text("0123456789+*#", max_size=8)
 _AS_REGEX = {"X": "[0-9]", "N": "[2-9]", "Z": "[1-9]", "+": r"\+", "*": r"\*"}
 
 
+@settings(deadline=None)
 @given(PLACES, st.booleans(), NUMBERS)
 def test_matching_is_that_of_the_equal_regular_expression(places: list[str], tail: bool, number: str) -> None:
     expression = "".join(_AS_REGEX.get(place, place) for place in places) + ("[0-9+*#]+" if tail else "")
@@ -80,6 +81,7 @@ def test_matching_is_that_of_the_equal_regular_expression(places: list[str], tai
     assert compiled.matches(number) is bool(re.fullmatch(expression, number))
 
 
+@settings(deadline=None)
 @given(PLACES, NUMBERS)
 def test_a_number_itself_is_closer_than_any_other_pattern_that_matches(
     places: list[str], number: str

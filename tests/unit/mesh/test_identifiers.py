@@ -3,7 +3,7 @@
 import uuid
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh import identifiers as ids
@@ -14,6 +14,7 @@ TIMES = st.integers(ids.EPOCH_MS, ids.EPOCH_MS + (1 << 36) * 10 - 1)
 UUID = "0193f5e0-8400-8401-8000-00000000002a"
 
 
+@settings(deadline=None)
 @given(REGIONS, SLOTS, TIMES, st.integers(0, 255))
 def test_conn_id_carries_what_it_was_made_of(region: int, slot: int, now_ms: int, random: int) -> None:
     conn_id = ids.new_conn_id(region, slot, now_ms, random)
@@ -25,6 +26,7 @@ def test_conn_id_carries_what_it_was_made_of(region: int, slot: int, now_ms: int
     assert ids.parse_conn_id(ids.conn_id_text(conn_id)) == conn_id
 
 
+@settings(deadline=None)
 @given(REGIONS, SLOTS, st.integers(0, (1 << 48) - 1), st.integers(0, (1 << 56) - 1))
 def test_call_uuid_carries_what_it_was_made_of(region: int, slot: int, now_ms: int, random: int) -> None:
     text = ids.new_call_uuid(region, slot, now_ms, random)
@@ -37,6 +39,7 @@ def test_call_uuid_carries_what_it_was_made_of(region: int, slot: int, now_ms: i
     assert parsed.int & ((1 << 56) - 1) == random
 
 
+@settings(deadline=None)
 @given(SLOTS, st.integers(0, (1 << 80) - 1))
 def test_tags_and_branches_carry_the_slot(slot: int, random: int) -> None:
     assert ids.sip_slot_of_tag(ids.new_tag(slot, random)) == slot
@@ -44,6 +47,7 @@ def test_tags_and_branches_carry_the_slot(slot: int, random: int) -> None:
     assert ids.sip_slot_of_param(ids.slot_param(slot)) == slot
 
 
+@settings(deadline=None)
 @given(st.integers(0, (1 << 80) - 1), st.integers(0, (1 << 80) - 1))
 def test_different_randomness_gives_different_tags(one: int, other: int) -> None:
     assert (ids.new_tag(7, one) == ids.new_tag(7, other)) == (one == other)
@@ -124,6 +128,7 @@ def test_a_region_number_fits() -> None:
         ids.region_number("r64")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_thread_and_agent_slots_are_in_range(key: str) -> None:
     assert 0 <= ids.thread_slot(key) < 256

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from voicecore import hash as core
 
@@ -41,6 +41,7 @@ def test_slots_are_even() -> None:
     assert min(per_slot.values()) > 50
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80), st.integers(1, 1024))
 def test_the_core_computes_the_same(key: str, count: int) -> None:
     assert core.slot(key, count) == slot(key, count)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from voice.error.v1.reason_pb2 import Reason
 from voice.type.v1.kv_pb2 import KvList, KvPair
@@ -114,6 +114,7 @@ def test_keys_have_1_to_255_bytes(key: str, good: bool) -> None:
     assert bool(violations(check)) is not good
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.text(max_size=3), st.booleans()), max_size=30))
 def test_a_list_is_good_exactly_when_all_its_keys_are(entries: list[tuple[str, bool]]) -> None:
     value = KvList()

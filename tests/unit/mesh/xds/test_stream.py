@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.xds.stream import CDS, EDS, LDS, RDS, Accepted, AdsStream, Ignored, Refused, Request, Send
@@ -86,6 +86,7 @@ names = st.sets(st.sampled_from(["a", "b", "c"]), max_size=3)
 versions = st.dictionaries(st.sampled_from(["a", "b", "c"]), st.sampled_from(["1", "2", "3"]))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.one_of(names.map(lambda n: ("ask", n)), versions.map(lambda v: ("world", v))), max_size=30)
 )
