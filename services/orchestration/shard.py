@@ -1,7 +1,9 @@
 """One slot of call threads: its sessions, one input after the other, one fenced write for all that came together.
 
 Order of work: take every input that is there, let the machines decide, write what changed with the cursor, then perform
-the effects. So an effect is never performed for a state that was not stored, and each event counts exactly once. What
+the effects. So no effect leaves for a state that was not stored, and each event counts exactly once. Steps of the
+interpreter and fetches of applications leave nothing behind: they begin before the write, and changes that led to nothing
+else are written together. What
 sessions of the slot tell each other (parents and children) is decided within the turn and part of its write.
 """
 
@@ -23,7 +25,7 @@ from mesh.store import StoreUnavailable
 from mesh.telemetry import ladder
 from services.orchestration import digital
 from services.orchestration.asleep import Asleep
-from services.orchestration.effects import Effect, Inside, Spawn, Timer
+from services.orchestration.effects import Effect, Inside, Load, Run, Say, Spawn, Timer
 from services.orchestration.ending import finish
 from services.orchestration.family import child_of, inputs_of
 from services.orchestration.inputs import Begin, CallNews, Due, Input, Stepped
@@ -43,6 +45,12 @@ FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 MAX_WAITING = 20_000
 """Inputs waiting for one slot before its event reader is made to wait."""
+SAVE_S = 0.025
+"""Longest time that a change which nobody outside can know of is not stored, seconds."""
+CURSOR_S = 0.5
+"""The same for a cursor that has passed events of no session."""
+HARMLESS = (Run, Load, Timer, Say)
+"""Effects that may be begun before the state is stored, and again by an heir: they concern nobody outside."""
 TURN = 256
 """Inputs decided and written together."""
 
@@ -79,16 +87,23 @@ class Rewrite:
     """Another Redis primary answers, which may lack the last writes: all that is awake is written again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """What is not stored has waited long enough."""
+
+
 @dataclass
 class _Turn:
-    """What one turn has decided so far."""
+    """What one turn has decided so far, with what turns before it have not stored."""
 
-    change: Change = field(default_factory=Change)
+    change: Change
     effects: list[tuple[Session, Effect]] = field(default_factory=list)
     stored: list[Callable[[], None]] = field(default_factory=list)
+    due: bool = False
+    """It is stored whatever it is."""
 
 
-Item = SlotEvents | ForSession | Adopt | Rest | Rewrite
+Item = SlotEvents | ForSession | Adopt | Rest | Rewrite | Flush
 
 
 @dataclass
@@ -109,6 +124,8 @@ class Shard:
     machines: dict[str, Machine] = field(default_factory=dict)
     _threads: dict[str, list[str]] = field(default_factory=dict)
     _touched: dict[str, int] = field(default_factory=dict)
+    _unsaved: Change = field(default_factory=Change)
+    _saving: asyncio.TimerHandle | None = None
     _inputs: asyncio.Queue[Item] = field(default_factory=asyncio.Queue)
     _room: asyncio.Event = field(default_factory=asyncio.Event)
     _cursor: str = ""
@@ -131,6 +148,7 @@ class Shard:
 
     def close(self) -> None:
         """Nothing more happens here."""
+        self._saved()
         self.timers.close()
         self.asleep.close()
 
@@ -188,7 +206,7 @@ class Shard:
             await self._turn(items)
 
     async def _turn(self, items: list[Item]) -> None:
-        turn = _Turn()
+        turn = _Turn(self._unsaved)
         for item in items:
             match item:
                 case ForSession():
@@ -202,22 +220,49 @@ class Shard:
                 case Rewrite():
                     turn.change.awake |= {name: m.session for name, m in self.machines.items()}
                     turn.change.cursor = turn.change.cursor or self._cursor
+                    turn.due = True
+                case Flush():
+                    turn.due = True
                 case _:
                     await self._events(turn, item)
-        if turn.change:
-            await self._patiently(lambda: self.store.write(self.slot, self.epoch, turn.change))
-            self._cursor = turn.change.cursor or self._cursor
-        for stored in turn.stored:
-            stored()
+        await self._finish(turn)
+
+    async def _finish(self, turn: _Turn) -> None:
+        """Begins what concerns nobody outside at once; stores, then does the rest. Without a rest, storing waits a little:
+        the heir of a node that dies meanwhile decides the same again."""
+        change = turn.change
         for session, effect in turn.effects:
             if isinstance(effect, Timer):
                 self.timers.add(session.id, effect)
-            else:
+            elif isinstance(effect, HARMLESS):
                 self.perform(self, session, effect)
-        self.asleep.wrote(turn.change)
-        for session in turn.change.awake.values():
+        late = [(s, effect) for s, effect in turn.effects if not isinstance(effect, HARMLESS)]
+        if not (late or turn.stored or turn.due or change.asleep or change.woken):
+            self._save_later()
+            return
+        if change:
+            await self._patiently(lambda: self.store.write(self.slot, self.epoch, change))
+            self._cursor = change.cursor or self._cursor
+        self._saved()
+        for stored in turn.stored:
+            stored()
+        for session, effect in late:
+            self.perform(self, session, effect)
+        self.asleep.wrote(change)
+        for session in change.awake.values():
             if session.phase is Phase.OVER:
                 self._forget(session.call)
+
+    def _save_later(self) -> None:
+        if self._saving is None and self._unsaved:
+            wait = SAVE_S if self._unsaved.awake else CURSOR_S
+            self._saving = asyncio.get_running_loop().call_later(wait, self._inputs.put_nowait, Flush())
+
+    def _saved(self) -> None:
+        self._unsaved = Change()
+        if self._saving is not None:
+            self._saving.cancel()
+        self._saving = None
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Asks Redis, however long it is away: nothing is decided or done before. StaleEpoch ends the turn."""
@@ -335,9 +380,10 @@ class Shard:
     def _rest(self, turn: _Turn, since_us: int) -> None:
         for name, machine in list(self.machines.items()):
             session = machine.session
-            rested = self._touched.get(name, 0) <= since_us and name not in turn.change.awake
+            rested = self._touched.get(name, 0) <= since_us and name not in turn.change.woken
             if not rested or not session.resting or self.busy(self.slot, name):
                 continue
+            turn.change.awake.pop(name, None)  # not stored yet: it is with its sleep
             turn.change.asleep[name] = session
             self._forget(session.call)
 
