@@ -20,7 +20,6 @@ def _even(result: dict[Slot, str], nodes: set[str], slots: int) -> bool:
 
 
 @few
-@settings(deadline=None)
 @given(COUNTS, NODES)
 def test_every_slot_has_a_node_and_loads_are_even(count: int, nodes: set[str]) -> None:
     result = allocate(range(count), nodes)
@@ -29,7 +28,6 @@ def test_every_slot_has_a_node_and_loads_are_even(count: int, nodes: set[str]) -
 
 
 @few
-@settings(deadline=None)
 @given(COUNTS, NODES, st.randoms(use_true_random=False))
 def test_it_does_not_depend_on_any_order(count: int, nodes: set[str], shuffle: random.Random) -> None:
     slots, names = list(range(count)), list(nodes)
@@ -39,7 +37,6 @@ def test_it_does_not_depend_on_any_order(count: int, nodes: set[str], shuffle: r
 
 
 @few
-@settings(deadline=None)
 @given(COUNTS, NODES)
 def test_what_is_right_stays(count: int, nodes: set[str]) -> None:
     result = allocate(range(count), nodes)
@@ -47,7 +44,6 @@ def test_what_is_right_stays(count: int, nodes: set[str]) -> None:
 
 
 @few
-@settings(deadline=None)
 @given(COUNTS, NODES, NAMES)
 def test_a_join_moves_its_share_to_the_joiner_and_nothing_else(
     count: int, nodes: set[str], joiner: str
@@ -60,7 +56,6 @@ def test_a_join_moves_its_share_to_the_joiner_and_nothing_else(
 
 
 @few
-@settings(deadline=None)
 @given(COUNTS, NODES, st.data())
 def test_a_death_moves_the_dead_nodes_slots_only(count: int, nodes: set[str], data: st.DataObject) -> None:
     dead = data.draw(st.sampled_from(sorted(nodes)))
@@ -72,7 +67,6 @@ def test_a_death_moves_the_dead_nodes_slots_only(count: int, nodes: set[str], da
 
 
 @few
-@settings(deadline=None)
 @given(COUNTS, NODES, st.dictionaries(st.integers(0, 119), NAMES))
 def test_whatever_the_claims_are_the_outcome_is_even(
     count: int, nodes: set[str], found: dict[int, str]
@@ -88,7 +82,6 @@ def test_whatever_the_claims_are_the_outcome_is_even(
 
 
 @few
-@settings(deadline=None)
 @given(st.sets(st.from_regex(r"[a-z][a-z0-9-]{1,8}", fullmatch=True), max_size=30), NODES)
 def test_slots_may_be_names(keys: set[str], nodes: set[str]) -> None:
     result = allocate(sorted(keys), nodes)
