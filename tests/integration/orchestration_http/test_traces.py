@@ -40,7 +40,7 @@ SECRET, CARD = "471147", "5500111122223333"
 async def set_options(service: Region, tenant: str, **options: str) -> None:
     """Options of a tenant, section orchestration."""
     mesh = service.mesh
-    metadata = (("authorization", f"Bearer {mesh.token(tenant, tokens.CLIENT, tokens.CONFIG_WRITE)}"),)
+    metadata = (("authorization", f"Bearer {mesh.token(tenant, tokens.CONFIG_WRITE, tokens.OPERATOR)}"),)
     credentials = grpc.ssl_channel_credentials(mesh.ca_file.read_bytes())
     async with grpc.aio.secure_channel(mesh.edge, credentials) as channel:
         stub = ConfigServiceStub(channel)
