@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from voice.orchestration.v1.orchestration_service_pb2_grpc import add_OrchestrationServiceServicer_to_server
 from voice.orchestration.v1.session_http_service_pb2_grpc import add_SessionHttpServiceServicer_to_server
 
@@ -19,6 +21,8 @@ from services.orchestration.settings import OrchestrationSettings
 async def build(service: Service) -> None:
     """Settings, cache, slots, contracts."""
     settings = load(OrchestrationSettings, "orchestration")
+    # It logs the address of every request, with whatever an application has put into it.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     app = App(service, ConfigCache(service, registrations=False), settings)
     nodes = Directory(service.etcd, service.settings.region, SERVICE)
     service.on_start(nodes.start)
