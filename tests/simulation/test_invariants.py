@@ -111,6 +111,9 @@ def test_an_effect_of_a_former_owner_is_noticed() -> None:
     platform.watch.acts("tenant", "t1", 900)
     platform.watch.acted("tenant", "t1", 900, "an ask")
     assert not platform.world.violations
+    platform.watch.acted("tenant", "t1", 899, "an ask that a fenced write let pass just before")
+    assert not platform.world.violations
+    platform.world.now += invariants.OVERLAP + 1
     platform.watch.acted("tenant", "t1", 899, "an ask")
     assert platform.world.violations[0].startswith(invariants.ONE_OWNER)
 
