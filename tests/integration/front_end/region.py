@@ -104,10 +104,11 @@ class Region:
 
     async def executed(self) -> Counter[str]:
         """How often each request was carried out, by request id."""
-        rows = [
-            row if isinstance(row, str) else row.decode() for row in await self.redis.lrange(EXECUTED, 0, -1)
-        ]
-        return Counter(row.partition(" ")[0].rpartition("/")[2] for row in rows)
+        counts: Counter[str] = Counter()
+        async for key in self.redis.scan_iter(f"{{sip_cluster:*}}:{EXECUTED}", count=5000):
+            rows = [row if isinstance(row, str) else row.decode() for row in await self.redis.hkeys(key)]
+            counts.update(row.partition(" ")[0].rpartition("/")[2] for row in rows)
+        return counts
 
     async def settled(self, node: str = "front_end-0") -> None:
         """Waits until a Front End has answered every request, and sees that it counts so (FE-12)."""

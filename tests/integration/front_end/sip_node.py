@@ -10,6 +10,7 @@ id, written in the same fenced write. What it does besides is asked by the reque
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 from typing import Any
@@ -29,8 +30,9 @@ from mesh.ownership import ReleaseReason, SlotKey, Slots
 from mesh.service import Service, main
 from mesh.store import FencedStore, put_fields
 
-EXECUTED = "test:executed"
-"""List in Redis: "<request id> <incarnation>" of each request as it was carried out."""
+EXECUTED = "executed"
+"""Hash of each slot: a field "<request id> <incarnation> <number>" for each time that a request was carried out, in the
+same write as its outcome."""
 CALLS = "test:calls"
 """Set in Redis: ConnIDs, decimal, of the calls there are; who has the slot has them."""
 
@@ -42,6 +44,7 @@ class Rpc(SipNodeServiceServicer):
         self._service = service
         self._store = store
         self._under_way: dict[str, asyncio.Lock] = {}
+        self._numbers = itertools.count(1)
         self.slots = Slots(service, "sip", SIP_SLOTS, acquire=self._acquire, release=self._release)
 
     async def _acquire(self, slot: SlotKey, epoch: int) -> None:
@@ -72,8 +75,12 @@ class Rpc(SipNodeServiceServicer):
             server=self._service.incarnation,
         )
         raw = event.SerializeToString()
-        await self._store.write(slot, epoch, [put_fields("requests", {body.request_id: raw})])
-        await self._service.redis.rpush(EXECUTED, f"{body.request_id} {self._service.incarnation}")
+        row = f"{body.request_id} {self._service.incarnation} {next(self._numbers)}"
+        await self._store.write(
+            slot,
+            epoch,
+            [put_fields("requests", {body.request_id: raw}), put_fields(EXECUTED, {row: b"1"})],
+        )
         await self._die(wishes, "after", body.request_id)
         return raw
 
