@@ -170,6 +170,11 @@ async def test_what_a_tenant_hides_is_in_no_trace_and_no_log_and_others_are_not_
     lines = await eventually(all_logged, "three steps are logged")
     said = [line for line in lines if line["event"] == "application"]
     assert [line["text"] for line in said] == ["digits *** of bob"]
+
+    async def written() -> bool:
+        return len((await trace_of(client, "t3", session))["steps"]) >= 3
+
+    await eventually(written, "the trace is written")
     found = await trace_of(client, "t3", session)
     text = json.dumps(found) + json.dumps(lines)
     assert SECRET not in text
