@@ -42,6 +42,8 @@ READY_S = 1.0
 """How long a request waits for the calls of its slot to be read, seconds."""
 EXPIRE_S = 1.0
 """How often messages are given up whose slot does not come, seconds."""
+FENCE_S = 0.5
+"""How long Redis Queue is waited for when a slot is taken over, seconds."""
 DRAIN_BATCH = 256
 """Events taken from the core in one go; what is left wakes us again, after other work of the loop."""
 
@@ -125,6 +127,7 @@ class Engine:
             publishing,
             Takeover(self.endpoint, self.signalling, self.hops),
             self.numbers,
+            lambda epochs: self._rq.fence_streams(THREAD, epochs, timeout=FENCE_S),
         )
         self._handing_over = HandingOver(self.node, self.snapshots, self.signalling)
         self.routers = RouterWatch(self._routers, settings.router_grace_ms / 1000, self.node.router_lost)

@@ -53,15 +53,13 @@ class HandingOver:
         # What is not stored yet, and what has not been deleted yet, the heir would send or find again.
         await _some_time((*(entry.told for entry in entries), *self._snapshots.deleting(slot)))
         left = [entry for entry in entries if not entry.closed]
-        for entry in left:
-            self._node.close(entry)
+        self._node.let_go(left)
         return len(left)
 
     def drop(self, slot: int) -> int:
         """The slot is another's: its calls are let go at once, nothing is written; how many."""
         entries = self._entries(slot)
-        for entry in entries:
-            self._node.close(entry)
+        self._node.let_go(entries)
         return len(entries)
 
     def _entries(self, slot: int) -> list[Entry]:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from voice.dial_plan.v1.dial_plan_service_pb2 import Source
@@ -401,7 +401,14 @@ class Node:
     def lost(self, entry: Entry) -> None:
         """A write was refused: the slot is somebody else's."""
         self._log.warning("call is somebody else's", call_thread_id=entry.thread.id, slot=entry.thread.slot)
-        self.close(entry)
+        self.let_go([entry])
+
+    def let_go(self, entries: Collection[Entry]) -> None:
+        """Calls that are another node's now: nothing of them leaves here any more, nor do events that still wait."""
+        for entry in entries:
+            self.close(entry)
+        if entries:
+            self._publishing.forget({entry.thread.id for entry in entries})
 
     def rewrite(self, *, unprotected: bool = False) -> None:
         """Redis may have forgotten: every call that had a snapshot is written again. `unprotected`: only those whose last

@@ -31,6 +31,9 @@ class Numbers:
         self.unrestorable = metrics.counter(
             "unrestorable_calls_total", "Calls taken over of which something could not be gone on with"
         )
+        self.behind = metrics.counter(
+            "calls_behind_total", "Calls taken over whose snapshot was older than their last event"
+        )
         self.handed_over = metrics.counter("handed_over_calls_total", "Live calls given to another node")
         self.lost_slots = metrics.counter(
             "lost_calls_total", "Calls let go because their slot had gone to another node"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Protocol
 
 from voice.tlib.v1.envelope_pb2 import EventEnvelope, Requester
@@ -31,6 +31,9 @@ class Stream(Protocol):
 
     def unacknowledged(self, stream_key: str) -> list[EventEnvelope]:
         """Events of a stream not known to be stored."""
+
+    def forget(self, stream_keys: Collection[str]) -> None:
+        """Nothing of these streams is sent any more."""
 
     @property
     def pending(self) -> int:
@@ -144,6 +147,11 @@ class Publishing:
             await asyncio.sleep(RETRY_S)
         if entry.told is not None and not entry.told.done():
             await asyncio.wait((entry.told,))
+
+    def forget(self, threads: Collection[str]) -> None:
+        """The threads are another node's now, whose snapshots have what is not stored yet."""
+        self._late = deque(envelope for envelope in self._late if envelope.stream_key not in threads)
+        self._stream.forget(threads)
 
     def _again(self) -> None:
         while self._late:

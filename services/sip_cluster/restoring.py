@@ -6,9 +6,13 @@ in which a message could meet half a call.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
+
 from google.protobuf.message import DecodeError
+from voice.error.v1.reason_pb2 import Reason
 from voice.record.v1.sip_call_pb2 import SipCall
 
+from mesh.errors import DomainError
 from mesh.store import StaleEpoch, StoreUnavailable
 from mesh.telemetry import logger
 from services.sip_cluster import inputs, pending, resuming
@@ -21,18 +25,28 @@ from services.sip_cluster.records import from_record
 from services.sip_cluster.snapshots import Snapshots
 from services.sip_cluster.takeover import Takeover
 
+Fence = Callable[[Mapping[str, int]], Awaitable[Mapping[str, int]]]
+"""Stream -> epoch: lower epochs are refused from now on. Gives the streams' last sequence numbers. Raises DomainError."""
+
 
 class Restoring:
     """Takes slots' calls over."""
 
     def __init__(
-        self, node: Node, snapshots: Snapshots, publishing: Publishing, takeover: Takeover, numbers: Numbers
+        self,
+        node: Node,
+        snapshots: Snapshots,
+        publishing: Publishing,
+        takeover: Takeover,
+        numbers: Numbers,
+        fence: Fence,
     ) -> None:
         self._node = node
         self._snapshots = snapshots
         self._publishing = publishing
         self._takeover = takeover
         self._numbers = numbers
+        self._fence = fence
         self._log = logger("restoring")
 
     async def read(self, slot: int, epoch: int) -> list[SipCall]:
@@ -43,7 +57,26 @@ class Restoring:
                 records.append(SipCall.FromString(raw))
             except DecodeError:
                 await self._given_up(slot, epoch, thread, "the snapshot cannot be read")
+        await self._fence_streams(records, epoch)
         return records
+
+    async def _fence_streams(self, records: list[SipCall], epoch: int) -> None:
+        """From now on the streams take nothing of a former owner. What it told behind its last snapshot (Redis was slow,
+        the call went on unprotected) keeps its numbers; ours come after them. Without Redis Queue our first event fences."""
+        if not records:
+            return
+        try:
+            ends = await self._fence({record.id: epoch for record in records})
+        except DomainError as error:
+            if error.reason == Reason.REASON_STALE_EPOCH:
+                raise
+            self._log.warning("streams not fenced", epoch=epoch, calls=len(records), problem=str(error))
+            return
+        for record in records:
+            end = ends.get(record.id, 0)
+            if end > record.seq:
+                self._numbers.behind.inc()
+                record.seq = end
 
     def take(self, records: list[SipCall], epoch: int) -> None:
         """Goes on with the calls of a slot that is ours from this moment."""

@@ -39,10 +39,11 @@ class Around:
     def deleting(self, slot: int) -> list[asyncio.Task[None]]:
         return self.ends
 
-    def close(self, entry: Entry) -> None:
-        entry.closed = True
-        self.by_slot[SLOT].discard(entry)
-        self.log.append(("closed", entry))
+    def let_go(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            entry.closed = True
+            self.by_slot[SLOT].discard(entry)
+            self.log.append(("let go", entry))
 
 
 def entry(*, saved: bool = True, saving: bool = False) -> Entry:
@@ -68,7 +69,7 @@ async def test_what_is_under_way_ends_first() -> None:
     assert around.log == [("settled", busy)], "its last event is not stored yet"
     busy.told.set_result(None)
     assert await letting == 1
-    assert around.log == [("settled", busy), ("closed", busy)]
+    assert around.log == [("settled", busy), ("let go", busy)]
 
 
 async def test_nothing_is_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +89,7 @@ async def test_a_call_that_has_not_begun_is_turned_away(monkeypatch: pytest.Monk
     async with asyncio.timeout(5):
         await hand_over.newborn(SLOT)
     assert await hand_over.let_go(SLOT) == 1
-    assert around.log == [("turned away", newborn), ("closed", newborn)]
+    assert around.log == [("turned away", newborn), ("let go", newborn)]
 
 
 async def test_newborn_calls_are_waited_for() -> None:
@@ -105,5 +106,5 @@ async def test_lost_calls_are_dropped_at_once() -> None:
     one, two = entry(saving=True), entry()
     around = Around(one, two)
     assert made(around).drop(SLOT) == 2
-    assert {kind for kind, _ in around.log} == {"closed"}
+    assert {kind for kind, _ in around.log} == {"let go"}
     assert made(around).drop(SLOT) == 0

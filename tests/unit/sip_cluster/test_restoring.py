@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import pytest
 from prometheus_client import CollectorRegistry
+from voice.error.v1.reason_pb2 import Reason
 from voice.record.v1.sip_call_pb2 import SipCall, SipLeg
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
 
+from mesh.errors import DomainError
 from mesh.telemetry import Metrics
 from services.sip_cluster import effects as do
 from services.sip_cluster import inputs
@@ -31,12 +34,22 @@ class Around:
         self.adopted: list[tuple[Entry, list[do.Effect]]] = []
         self.told: list[tuple[int, int]] = []
         self.fed: list[inputs.Input] = []
+        self.fenced: dict[str, int] = {}
+        self.ends: dict[str, int] = {}
+        """Last sequence numbers of streams."""
+        self.refusal: DomainError | None = None
 
     async def read(self, slot: int) -> dict[str, bytes]:
         return dict(self.stored)
 
     async def remove(self, slot: int, epoch: int, thread: str) -> None:
         self.removed.append(thread)
+
+    async def fence(self, epochs: Mapping[str, int]) -> Mapping[str, int]:
+        if self.refusal is not None:
+            raise self.refusal
+        self.fenced.update(epochs)
+        return self.ends
 
     def take(self, entry: Entry, record: SipCall) -> list[int]:
         return self.lost
@@ -55,7 +68,7 @@ class Around:
 def restoring(around: Around) -> tuple[Restoring, Numbers]:
     numbers = Numbers(Metrics("sip_cluster", CollectorRegistry()))
     fake: Any = around
-    return Restoring(fake, fake, fake, fake, numbers), numbers
+    return Restoring(fake, fake, fake, fake, numbers, around.fence), numbers
 
 
 def value(counter: Any) -> float:
@@ -114,3 +127,33 @@ async def test_legs_that_nothing_can_be_done_with() -> None:
     caller, called = (leg.id for leg in record.legs)
     assert around.fed == [inputs.LegLost(caller), inputs.Failed(called, 503)]
     assert value(numbers.unrestorable) == 1
+
+
+async def test_streams_are_fenced_and_numbers_that_are_taken_are_not_given_again() -> None:
+    record = ringing()
+    around = Around({record.id: record.SerializeToString()})
+    around.ends = {record.id: record.seq + 2}
+    restore, numbers = restoring(around)
+    restore.take(await restore.read(17, EPOCH), EPOCH)
+    assert around.fenced == {record.id: EPOCH}
+    ((entry, _),) = around.adopted
+    assert entry.thread.seq == record.seq + 2
+    assert value(numbers.behind) == 1
+
+
+async def test_a_stream_with_a_newer_owner_is_left_to_it() -> None:
+    record = ringing()
+    around = Around({record.id: record.SerializeToString()})
+    around.refusal = DomainError(Reason.REASON_STALE_EPOCH, "below the fence")
+    restore, _ = restoring(around)
+    with pytest.raises(DomainError):
+        await restore.read(17, EPOCH)
+
+
+async def test_calls_are_taken_over_without_redis_queue() -> None:
+    record = ringing()
+    around = Around({record.id: record.SerializeToString()})
+    around.refusal = DomainError(Reason.REASON_DEPENDENCY_UNAVAILABLE, "no node answers")
+    restore, numbers = restoring(around)
+    restore.take(await restore.read(17, EPOCH), EPOCH)
+    assert (value(numbers.restored), value(numbers.behind)) == (1, 0)
