@@ -64,6 +64,8 @@ NEIGHBOUR = (
     '<state id="waiting"><transition event="go"><assign location="n" expr="n + 1"/></transition>'
     '<transition event="end" cond="n == _event.data.n" target="queued"/></state>' + documents.QUEUED
 )
+LONGEST_S = 30.0
+"""A neighbour never waits for more than some of the attackers' CPU limits, on a machine whose cores others use too."""
 NEIGHBOURS, EVERY_S, QUIET_S = 10, 0.05, 6.0
 
 
@@ -133,6 +135,7 @@ async def test_hostile_applications_end_and_their_neighbours_go_on(
             f"p99 {before * 1000:.1f} -> {during * 1000:.1f} ms, {len(attacked)} events under attack"
         )
         # The figure is a p99 at most doubled; on a machine that is busy with others, the machine is what varies.
+        assert during < LONGEST_S
         assert during < max(2 * before, 0.05) or os.getloadavg()[0] > (os.cpu_count() or 1)
 
 

@@ -87,8 +87,8 @@ async def test_neighbours_of_a_step_that_hangs_go_on(sessions: Sessions) -> None
     print(
         f"p99 {p99[0] * 1000:.2f} -> {p99[1] * 1000:.2f} ms, longest {quiet[-1] * 1000:.1f} -> {beside[-1] * 1000:.1f} ms"
     )
-    busy = os.getloadavg()[0] > (os.cpu_count() or 1)
-    assert beside[-1] < 0.5 or busy, "a neighbour waited for the step that hangs"
+    # The step that hangs runs for 2 s of CPU; on a busy machine that is many seconds.
+    assert beside[-1] < 1.5, "a neighbour waited for the step that hangs"
 
 
 @pytest.mark.feature("OR-28")
