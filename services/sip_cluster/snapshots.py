@@ -10,6 +10,7 @@ a repeated request still gets its outcome.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Any
 
@@ -30,6 +31,10 @@ from services.sip_cluster.records import to_record
 CALLS = "calls"
 RETRY_S = 0.1
 """Pause before a write is tried again that nothing may go on without, seconds."""
+SETTLE_S = 3.0
+"""How long a slot's last writes are tried before it is handed over all the same, seconds."""
+DELETE_PAUSE_S = 5.0
+"""Longest pause before a deletion is tried again, seconds."""
 ENDED_MS = 120_000
 """How long outcomes of requests outlive their call, milliseconds: longer than any client repeats one."""
 _OPEN = frozenset(
@@ -148,16 +153,24 @@ class Snapshots:
                 return
 
     async def settle(self, entries: Iterable[Entry]) -> None:
-        """Last writes before a slot is handed over: of what has changed since the last one. What Redis does not take in
-        time is counted; the heir goes on from the snapshot before."""
+        """Last writes before a slot is handed over: of what has changed since the last one. Nothing is urgent then, so they
+        are tried for `SETTLE_S`; what Redis does not take is counted, and the heir goes on from the snapshot before."""
         changed = [entry for entry in entries if entry.dirty or entry.unprotected]
         for entry in changed:
             entry.dirty = False
         raws = [record(entry, self._publishing).SerializeToString() for entry in changed]
         done = await asyncio.gather(
-            *(self._write(entry, raw) for entry, raw in zip(changed, raws, strict=True))
+            *(self._insist(entry, raw) for entry, raw in zip(changed, raws, strict=True))
         )
         self.unprotected += done.count(False)
+
+    async def _insist(self, entry: Entry, raw: bytes) -> bool:
+        limit = time.monotonic() + SETTLE_S
+        while not await self._write(entry, raw):
+            if time.monotonic() >= limit or not self._lease_good():
+                return False
+            await asyncio.sleep(RETRY_S)
+        return True
 
     async def _delete(self, entry: Entry) -> None:
         thread = entry.thread
@@ -165,12 +178,19 @@ class Snapshots:
         if thread.requests:
             raw = record(entry, self._publishing).SerializeToString()
             operations.append(put(ended_key(thread.identity.conn_id), raw, ttl_ms=ENDED_MS))
-        try:
-            await self._publishing.stored(entry)
-            await self._fenced(thread.slot, operations)
-        except (NotOwner, StaleEpoch, StoreUnavailable) as error:
-            # Left behind, the record is read by an heir, which finds that all of it has ended and deletes it.
-            self._log.warning("snapshot not deleted", call_thread_id=thread.id, problem=str(error))
+        await self._publishing.stored(entry)
+        pause = RETRY_S
+        while True:
+            try:
+                await self._fenced(thread.slot, operations)
+                return
+            except (NotOwner, StaleEpoch) as error:
+                # Left behind, the record is read by the heir, which finds that all of it has ended and deletes it.
+                self._log.warning("snapshot not deleted", call_thread_id=thread.id, problem=str(error))
+                return
+            except StoreUnavailable:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, DELETE_PAUSE_S)
 
     async def read(self, slot: int) -> dict[str, bytes]:
         """The snapshots of a slot by CallThreadID. Raises StoreUnavailable."""
