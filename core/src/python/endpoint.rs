@@ -220,9 +220,7 @@ impl Endpoint {
         let local = local.map(address_in).transpose()?;
         let message = request.as_super().core.clone();
         let prepared = py
-            .detach(|| {
-                self.driver.call(|agent, _| agent.prepare(message, destination, branch_prefix, local))
-            })
+            .detach(|| self.driver.call(|agent, _| agent.prepare(message, destination, branch_prefix, local)))
             .map_err(send_error)?;
         wrap_request(py, prepared)
     }
@@ -280,8 +278,7 @@ impl Endpoint {
         let invite = request.as_super().core.clone();
         let response = response.map(|response| response.as_super().core.clone());
         py.detach(|| {
-            self.driver
-                .call(|agent, now| agent.restore_server_invite(&invite, source, response, local, now))
+            self.driver.call(|agent, now| agent.restore_server_invite(&invite, source, response, local, now))
         })
         .map_err(send_error)
     }

@@ -284,7 +284,10 @@ fn a_100_with_our_tag_binds_an_invite_to_its_slot() {
     let heir = NODE_A + NODE_B - node;
     world.net.gone[node] = true;
     world.pass(3 * SECOND);
-    assert!(world.node(heir).events.queue.is_empty(), "it waits for the slot's heir, and is no new call elsewhere");
+    assert!(
+        world.node(heir).events.queue.is_empty(),
+        "it waits for the slot's heir, and is no new call elsewhere"
+    );
     world.proxy.set_slots(vec![(8, None)], false, world.net.now);
     world.proxy.set_slots(vec![(8, Some(heir - NODE_A))], false, world.net.now);
     world.pass(SECOND / 50);

@@ -55,8 +55,7 @@ impl Stack {
         };
         let key = self.keys.client(branch, b"INVITE");
         let role = Role { user_agent: true, ..Role::default() };
-        let mut txn =
-            Txn::client(Machine::ClientInvite(machine), key, packet, destination, socket, role);
+        let mut txn = Txn::client(Machine::ClientInvite(machine), key, packet, destination, socket, role);
         if let Some(to_tag) = answered_by {
             txn.acks.push(KeptAck { to_tag: to_tag.to_vec(), packet: Vec::new(), destination: None });
         }
