@@ -114,18 +114,22 @@ impl Agent {
             None => self.stack.open_server(&view, source, socket, true, Vec::new(), now),
         };
         match response {
-            Some(response) if response.view().status() < 200 => {
-                if self.stack.may_respond(txn, 180) {
-                    self.stack.resume_provisional(txn, response.to_bytes());
-                    if response.view().status() > 100 {
-                        self.stack.arm_extra(txn, PROVISIONAL_REFRESH, now);
-                    }
-                }
-            }
+            Some(response) if response.view().status() < 200 => self.alert_again(txn, &response, now),
             Some(response) => self.respond(txn, response, now)?,
             None => {}
         }
         Ok(txn)
+    }
+
+    /// The provisional response of before answers repeats and is refreshed.
+    fn alert_again(&mut self, txn: TxnId, response: &Message, now: Micros) {
+        if !self.stack.may_respond(txn, 180) {
+            return;
+        }
+        self.stack.resume_provisional(txn, response.to_bytes());
+        if response.view().status() > 100 {
+            self.stack.arm_extra(txn, PROVISIONAL_REFRESH, now);
+        }
     }
 
     /// Lets go of a transaction without a word: another process goes on with it.
