@@ -12,7 +12,7 @@ from mesh.store import PROBE_S
 from services.sip_cluster import effects as do
 from services.sip_cluster.handing_over import FINISH_S, LOOK_S
 from services.sip_cluster.node import WRITE_BEHIND_S
-from services.sip_cluster.snapshots import ENDED_MS
+from services.sip_cluster.snapshots import ENDED_MS, SETTLE_S
 from tests.simulation.store import Answer
 from tests.simulation.world import MS, SECOND
 
@@ -23,6 +23,7 @@ WRITE_BEHIND = int(WRITE_BEHIND_S * SECOND)
 PROBE = int(PROBE_S * SECOND)
 """How soon it is noticed that Redis answers again."""
 FINISH = int(FINISH_S * SECOND)
+INSIST = int(SETTLE_S * SECOND)
 LOOK = int(LOOK_S * SECOND)
 ENDED_FOR = ENDED_MS * MS
 _PENDING = frozenset({do.Alert, do.Accept, do.SendAck, do.AcceptOffer, do.Reject})
@@ -109,7 +110,12 @@ class Keeping:
         if thread.requests:
             kept = self._line.pack((thread, entry.call_id, [], []))
             puts.append(("ended", str(entry.conn_id), (self._world.now + ENDED_FOR, kept)))
-        self._line.write(thread.slot, epoch, tuple(puts), lambda answer: None)
+
+        def deleted(answer: Answer) -> None:
+            if answer is Answer.AWAY:
+                self._process.after(SECOND // 10, self.delete, entry)
+
+        self._line.write(thread.slot, epoch, tuple(puts), deleted)
 
     # -- slots that leave -------------------------------------------------------------------------------------
 
@@ -128,12 +134,21 @@ class Keeping:
         live = [entry for entry in entries if not entry.closed]
         puts = tuple(("calls", entry.thread.id, self.snapshot(entry)) for entry in live)
 
+        insist_until = self._world.now + INSIST
+
         def settled(answer: Answer) -> None:
-            if answer is Answer.AWAY and live:  # counted as unprotected, and given away all the same
+            if answer is Answer.AWAY and live:
+                if self._world.now < insist_until and self._process.lease_good():
+                    self._process.after(SECOND // 10, write)
+                    return
+                # counted as unprotected, and given away all the same
                 self._world.excused = f"{live[0].thread.id} was not written when its slot was handed over"
             self._settle(slot, entries, self._world.now + FINISH, done)
 
-        self._line.write(slot, epoch, puts, settled)
+        def write() -> None:
+            self._line.write(slot, epoch, puts, settled)
+
+        write()
 
     def _settle(self, slot: int, entries: list[Entry], latest: int, done: Callable[[], None]) -> None:
         owes = any(self._node.publisher.unacknowledged(entry.thread.id) for entry in entries)
