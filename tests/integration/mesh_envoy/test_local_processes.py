@@ -171,7 +171,7 @@ async def test_whatever_ends_a_mesh_nothing_of_it_is_left(tmp_path: Path, number
     assert program.stdout is not None
     line = await asyncio.wait_for(program.stdout.readline(), 60)
     net, *pids = [int(word) for word in line.split()]
-    assert len(pids) == 5
+    assert len(pids) == 8
     assert all(state(pid) not in {"gone", "Z"} for pid in pids)
     with pytest.raises(ports.NetTaken, match=str(program.pid)):
         ports.take_net(net)
