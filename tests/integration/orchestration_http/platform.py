@@ -69,16 +69,15 @@ class Client:
         found: dict[str, Any] = answer.json()
         return found
 
-    async def running(self, session: str) -> dict[str, Any]:
-        """Waits until the application runs."""
+    async def running(self, session: str, state: str = "") -> dict[str, Any]:
+        """Waits until the application runs; in a certain state, when one is named."""
 
         async def check() -> dict[str, Any] | None:
             found = await self.query(session)
-            return (
-                found
-                if found and found["phase"] == "SESSION_PHASE_RUNNING" and found["configuration"]
-                else None
-            )
+            if not found or found["phase"] != "SESSION_PHASE_RUNNING":
+                return None
+            there = state in found["configuration"] if state else found["configuration"]
+            return found if there else None
 
         found = await eventually(check, f"session {session} runs")
         assert found is not None
