@@ -26,6 +26,7 @@ from voicecore.sip import (
 from mesh.telemetry import logger, steps
 from mesh.telemetry.steps import enabled as ladder_enabled
 from services.sip_cluster import inputs
+from services.sip_cluster.calls import LegState
 from services.sip_cluster.detour import Detour
 from services.sip_cluster.entry import Entry, Signal
 from services.sip_cluster.inputs import Input
@@ -35,6 +36,9 @@ from services.sip_cluster.legs import allowed
 from services.sip_cluster.next_hop import Address, NextHop, host_port
 from services.sip_cluster.signalling import ALLOW, Signalling, Use
 from services.sip_cluster.waiting_room import Message, WaitingRoom
+
+_AFTER_ACK = frozenset({"INVITE", "INFO"})
+"""Requests that a caller sends inside the dialog only when it has acknowledged our 2xx (RFC 3261 §14.1)."""
 
 
 class Calls(Protocol):
@@ -167,6 +171,9 @@ class Reception:
             self._refuse(txn, request, 400, peer, entry)
             return
         method = request.method
+        if method in _AFTER_ACK and leg.state is LegState.ACCEPTED and leg.offer:
+            # The ACK went before it: lost, or heard by a node that died before it was stored (RFC 5407 §3.1.4).
+            self._calls.feed(entry, inputs.Acked(leg.id))
         if method == "BYE":
             if allowed(leg, "ByeReceived"):
                 signal.bye, signal.bye_txn = request, txn
@@ -310,9 +317,11 @@ class Reception:
             self.ignored += 1
             return
         entry, signal = found
-        if event.txn is not None and event.txn == signal.offer_txn:
+        if signal.offer is not None:
+            if request.cseq.number != signal.offer.cseq.number:  # of the INVITE, again
+                return
             signal.offer = signal.offer_response = None
-            self._signalling.untrack(event.txn, signal)
+            self._signalling.untrack(signal.offer_txn, signal)
         self._calls.feed(entry, inputs.Acked(signal.leg, request.body, request.content_type or ""))
 
     def _cancel(self, event: CancelReceived) -> None:

@@ -14,7 +14,7 @@ import grpc
 import pytest
 from voice.tlib.v1.request_pb2 import AttachUserDataRequest, ReleaseCallRequest, RouteCallRequest
 from voice.type.v1.kv_pb2 import KvList, KvPair
-from voicecore.sip import CancelReceived
+from voicecore.sip import AckReceived, CancelReceived
 
 from mesh.identifiers import sip_slot_of_conn_id
 from tests.integration.servers import EtcdServer, RedisServer, loopback
@@ -204,6 +204,26 @@ async def test_answered_without_ack(phones: Phones) -> None:
     await phones.cluster.until(lambda: counters()["retransmissions_in"] > repeated + 1)
     calling.ack()
     await phones.cluster.event("Established@1002")
+    await both_hang_up(calling, called)
+    await phones.whole()
+
+
+async def test_reinvite_of_a_caller_whose_ack_nobody_alive_has_heard(phones: Phones) -> None:
+    """The re-INVITE says that the ACK was sent. An ACK of the INVITE that comes later is not that of the re-INVITE."""
+    calling, called = await phones.ring()
+    called.respond(200, ANSWER)
+    await calling.answered(ack=False)
+    await called.acked()
+    await phones.cluster.event("Established@1002")
+    await phones.kill_owner()
+    txn = calling.send("INVITE", OFFER)
+    await called.take_offer(OFFER)
+    assert (await phones.alice.response(200)).cseq.number == 2
+    calling.ack()
+    with pytest.raises(AssertionError, match="no AckReceived"):
+        await phones.bob.wait(AckReceived, seconds=0.5)
+    calling.ack_offer(txn)
+    await called.acked()
     await both_hang_up(calling, called)
     await phones.whole()
 
