@@ -76,6 +76,8 @@ class Reception:
         self._serves = serves
         self._log = logger("reception")
         self.detour = Detour(signalling, hops)
+        self._late = False
+        """Messages that have waited for their slot are being taken."""
         self.ignored = 0
         """Facts that could not happen in their state, and leftovers of legs that have ended."""
         self._takes: dict[type, Callable[..., None]] = {
@@ -98,8 +100,10 @@ class Reception:
 
     def opened(self, slot: int) -> None:
         """The slot's calls are here: what has waited for it comes in."""
+        self._late = True
         for message in self._waiting.leave(slot):
             self.take(message)
+        self._late = False
 
     def expire(self) -> None:
         """Gives up on messages whose slot does not come. Their senders have given up on all but an INVITE."""
@@ -165,7 +169,12 @@ class Reception:
         try:
             dialog.accept(request)
         except DialogError as error:
-            self._refuse(txn, request, error.status, peer, entry)
+            if self._late and request.cseq.number < dialog.state().remote_cseq:
+                # Its sender has gone on: while it waited here it was answered by who had the call then.
+                self.ignored += 1
+                self._signalling.endpoint.forget(txn)
+            else:
+                self._refuse(txn, request, error.status, peer, entry)
             return
         except ParseError:
             self._refuse(txn, request, 400, peer, entry)
