@@ -97,7 +97,7 @@ class PublishLink:
             except _StartAgain:
                 pass
             except (grpc.aio.AioRpcError, TimeoutError, asyncio.InvalidStateError, EOFError) as error:
-                self._log.info("publish call ended", node=self.incarnation, error=_brief(error))
+                self._log.info("publish call ended", queue_node=self.incarnation, error=_brief(error))
                 self._publisher.failed(self)
             if time.monotonic() - started > RETRY_LAST_S:
                 pause = RETRY_FIRST_S
@@ -189,7 +189,7 @@ class PublishLink:
             self._room.set()
             if not good:
                 reason = next(result.reason for result in response.results if result.reason)
-                self._log.info("events are sent again", reason=reason, node=self.incarnation)
+                self._log.info("events are sent again", reason=reason, queue_node=self.incarnation)
                 raise _StartAgain
 
     async def _watch(self) -> None:

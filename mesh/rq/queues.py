@@ -175,7 +175,7 @@ class QueueClient:
                         self._metrics.failures.inc()
                         self._nodes.suspect(record.incarnation)
                     _log.info(
-                        "queue call failed", queue=queue, node=record.incarnation, error=error.details()
+                        "queue call failed", queue=queue, queue_node=record.incarnation, error=error.details()
                     )
                 else:
                     return None
@@ -280,5 +280,5 @@ class QueueReader:
         if error is not None and error.code() not in TRANSIENT:
             raise from_rpc_error(error, "redis_queue") from error
         self._nodes.suspect(self._incarnation)
-        _log.info("queue reading ended", queue=self.queue, node=self._incarnation)
+        _log.info("queue reading ended", queue=self.queue, queue_node=self._incarnation)
         await asyncio.sleep(RETRY_FIRST_S)

@@ -77,7 +77,9 @@ class SlotLink:
                 text = (
                     f"{error.code().name}: {error.details()}" if isinstance(error, grpc.RpcError) else error
                 )
-                self._log.info("read call ended", node=self.incarnation, error=str(text))
+                self._log.info("read call ended", queue_node=self.incarnation, error=str(text))
+            except Exception:  # a defect must not leave these slots unread for ever
+                self._log.exception("read call broke", queue_node=self.incarnation)
             self._reader.failed(self)
             if time.monotonic() - started > RETRY_LAST_S:
                 pause = RETRY_FIRST_S

@@ -50,7 +50,9 @@ class StoreWatch:
                     await self._follow(self._record)
                 except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
                     self._nodes.suspect(self._record.incarnation)
-                    self._log.info("store watch ended", node=self._record.incarnation, error=str(error)[:200])
+                    self._log.info(
+                        "store watch ended", queue_node=self._record.incarnation, error=str(error)[:200]
+                    )
             await asyncio.sleep(RETRY_S)
 
     async def _follow(self, record: NodeRecord) -> None:

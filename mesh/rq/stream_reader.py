@@ -113,5 +113,5 @@ class StreamReader:
             if error.code() not in TRANSIENT:
                 raise from_rpc_error(error, "redis_queue") from error
         self._nodes.suspect(self._record_incarnation)
-        self._log.info("stream call ended", stream=self._key, node=self._record_incarnation)
+        self._log.info("stream call ended", stream=self._key, queue_node=self._record_incarnation)
         await asyncio.sleep(RETRY_S)

@@ -163,6 +163,8 @@ class SlotFeed:
 
     async def _check(self, slot: int, position: _Position) -> None:
         first = await self._store.first_kept(self._family, slot)
+        if self._slots.get(slot) is not position:
+            return  # removed or given another cursor meanwhile
         if position.cursor < first:
             _log.warning(
                 "cursor expired",

@@ -37,8 +37,8 @@ from services.sip_cluster.next_hop import Address, NextHop, host_port
 from services.sip_cluster.signalling import ALLOW, Signalling, Use
 from services.sip_cluster.waiting_room import Message, WaitingRoom
 
-_AFTER_ACK = frozenset({"INVITE", "INFO"})
-"""Requests that a caller sends inside the dialog only when it has acknowledged our 2xx (RFC 3261 §14.1)."""
+_AFTER_ACK = frozenset({"INVITE", "INFO", "BYE"})
+"""Requests that a caller sends inside the dialog only when it has our 2xx and has acknowledged it (RFC 3261 §14.1, §15)."""
 
 
 class Calls(Protocol):
@@ -182,6 +182,8 @@ class Reception:
         method = request.method
         if method in _AFTER_ACK and leg.state is LegState.ACCEPTED and leg.offer:
             # The ACK went before it: lost, or heard by a node that died before it was stored (RFC 5407 §3.1.4).
+            self._signalling.untrack(signal.invite_txn, signal)
+            self._signalling.endpoint.forget(signal.invite_txn)  # our 2xx is repeated no longer
             self._calls.feed(entry, inputs.Acked(leg.id))
         if method == "BYE":
             if allowed(leg, "ByeReceived"):
@@ -327,8 +329,8 @@ class Reception:
             return
         entry, signal = found
         if signal.offer is not None:
-            if request.cseq.number != signal.offer.cseq.number:  # of the INVITE, again
-                return
+            if signal.offer_response is None or request.cseq.number != signal.offer.cseq.number:
+                return  # of the INVITE, again
             signal.offer = signal.offer_response = None
             self._signalling.untrack(signal.offer_txn, signal)
         self._calls.feed(entry, inputs.Acked(signal.leg, request.body, request.content_type or ""))

@@ -14,6 +14,8 @@ from services.sip_cluster.waiting_room import WaitingRoom
 from tests.unit.core.loopback import Phone, phones
 
 SLOT = 7
+INVITE = 901
+"""Transaction of the INVITE."""
 
 
 class Called:
@@ -21,11 +23,12 @@ class Called:
 
     def __init__(self, dialog: sip.Dialog, state: LegState, offer: bytes = b"offer") -> None:
         self.leg = Leg(1, 1, inbound=True, state=state, offer=offer)
-        self.signal = SimpleNamespace(leg=1, dialog=dialog, offer=None, offer_txn=0)
+        self.signal = SimpleNamespace(leg=1, dialog=dialog, invite_txn=INVITE, offer=None, offer_txn=0)
         self.entry = SimpleNamespace(frozen=False, thread=SimpleNamespace(legs={1: self.leg}))
         self.transactions: dict[int, object] = {}
         self.by_tag = {dialog.state().local_tag: (self.entry, self.signal)}
         self.forgotten: list[int] = []
+        self.untracked: list[int] = []
         self.answered: list[int] = []
         self.fed: list[Input] = []
         self.here = True
@@ -37,6 +40,9 @@ class Called:
 
     def forget(self, txn: int) -> None:
         self.forgotten.append(txn)
+
+    def untrack(self, txn: int, signal: object) -> None:
+        self.untracked.append(txn)
 
     def respond(self, entry: object, txn: int, response: sip.Response, peer: object) -> None:
         self.answered.append(response.status)
@@ -95,6 +101,7 @@ def test_a_request_of_a_caller_whose_ack_was_not_heard_says_that_it_was_sent() -
         called = Called(theirs, LegState.ACCEPTED)
         called.reception.take(send(a, b, mine, "INFO"))
         assert [type(fact).__name__ for fact in called.fed] == ["Acked"]
+        assert (called.untracked, called.forgotten) == ([INVITE], [INVITE]), "the 2xx is repeated no longer"
 
 
 def test_the_ack_with_an_answer_in_it_is_waited_for() -> None:
