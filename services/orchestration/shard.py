@@ -36,6 +36,7 @@ from services.orchestration.session import Call, Phase, Session
 from services.orchestration.store import Change, Store
 from services.orchestration.timers import Timers, now_us
 from services.orchestration.tracer import Tracer
+from services.orchestration.turn import Adopt, Flush, ForSession, Item, Rest, Rewrite, Turn
 from services.orchestration.voice import call_of, is_trigger, news_of
 
 __all__ = ["Shard", "now_us"]
@@ -55,55 +56,6 @@ TURN = 256
 """Inputs decided and written together."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class ForSession:
-    """An input for one session."""
-
-    session_id: str
-    item: Input
-    stored: Callable[[], None] | None = None
-    """Called when what the input changed is stored."""
-
-
-@dataclass(frozen=True, slots=True)
-class Adopt:
-    """A session begins that no event asked for."""
-
-    session: Session
-    stored: Callable[[], None] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Rest:
-    """Sessions that have rested since this time (UTC microseconds) go to sleep."""
-
-    since_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rewrite:
-    """Another Redis primary answers, which may lack the last writes: all that is awake is written again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Flush:
-    """What is not stored has waited long enough."""
-
-
-@dataclass
-class _Turn:
-    """What one turn has decided so far, with what turns before it have not stored."""
-
-    change: Change
-    effects: list[tuple[Session, Effect]] = field(default_factory=list)
-    stored: list[Callable[[], None]] = field(default_factory=list)
-    due: bool = False
-    """It is stored whatever it is."""
-
-
-Item = SlotEvents | ForSession | Adopt | Rest | Rewrite | Flush
 
 
 @dataclass
@@ -206,7 +158,7 @@ class Shard:
             await self._turn(items)
 
     async def _turn(self, items: list[Item]) -> None:
-        turn = _Turn(self._unsaved)
+        turn = Turn(self._unsaved)
         for item in items:
             match item:
                 case ForSession():
@@ -227,7 +179,7 @@ class Shard:
                     await self._events(turn, item)
         await self._finish(turn)
 
-    async def _finish(self, turn: _Turn) -> None:
+    async def _finish(self, turn: Turn) -> None:
         """Begins what concerns nobody outside at once; stores, then does the rest. Without a rest, storing waits a little:
         the heir of a node that dies meanwhile decides the same again."""
         change = turn.change
@@ -275,7 +227,7 @@ class Shard:
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
 
-    async def _events(self, turn: _Turn, batch: SlotEvents) -> None:
+    async def _events(self, turn: Turn, batch: SlotEvents) -> None:
         turn.change.cursor = batch.cursor
         threads = {envelope.call_thread_id for envelope in batch.events}
         for session_id in await self._patiently(lambda: self.asleep.hearing(threads)):
@@ -291,7 +243,7 @@ class Shard:
                 await self._trigger(turn, envelope, envelope.interaction.queue, digital.call_of)
 
     async def _trigger(
-        self, turn: _Turn, envelope: EventEnvelope, this_dn: str, made: Callable[[EventEnvelope, Dn], Call]
+        self, turn: Turn, envelope: EventEnvelope, this_dn: str, made: Callable[[EventEnvelope, Dn], Call]
     ) -> None:
         route_point = self.config.route_point(envelope.tenant, this_dn)
         if route_point is None or route_point.route_point is None:
@@ -307,7 +259,7 @@ class Shard:
         data = from_kv(envelope.interaction.user_data) if call.interaction_id else ()
         await self._begin(turn, Session(call, last_seq=envelope.seq, user_data=data))
 
-    async def _begin(self, turn: _Turn, session: Session) -> None:
+    async def _begin(self, turn: Turn, session: Session) -> None:
         if await self._find(turn, session.id) is not None:
             return
         call = session.call
@@ -316,7 +268,7 @@ class Shard:
         self._adopt(session)
         await self._give(turn, session.id, Begin())
 
-    async def _give(self, turn: _Turn, session_id: str, item: Input) -> None:
+    async def _give(self, turn: Turn, session_id: str, item: Input) -> None:
         """Lets the session decide, and those that it tells something."""
         waiting: deque[tuple[str, Input]] = deque([(session_id, item)])
         while waiting:
@@ -352,7 +304,7 @@ class Shard:
             self.log.error("session broke", session=machine.session.id, exc_info=error)
             return finish(machine.session, "failed", f"{type(error).__name__}: {error}")
 
-    async def _inside(self, turn: _Turn, session: Session, effect: Inside) -> list[tuple[str, Input]]:
+    async def _inside(self, turn: Turn, session: Session, effect: Inside) -> list[tuple[str, Input]]:
         target = await self._find(turn, effect.session_id)
         # Slots are shared by tenants: a session of another is as good as none.
         there = target is not None and target.session.call.tenant == session.call.tenant
@@ -360,7 +312,7 @@ class Shard:
 
     # -- who is here -------------------------------------------------------------------------------------------
 
-    async def _find(self, turn: _Turn, session_id: str) -> Machine | None:
+    async def _find(self, turn: Turn, session_id: str) -> Machine | None:
         """A session's machine; one that sleeps is woken."""
         machine = self.machines.get(session_id)
         if machine is not None:
@@ -377,7 +329,7 @@ class Shard:
         turn.effects += [(session, effect) for effect in machine.handle(Begin(performed=True), now_us())]
         return machine
 
-    def _rest(self, turn: _Turn, since_us: int) -> None:
+    def _rest(self, turn: Turn, since_us: int) -> None:
         for name, machine in list(self.machines.items()):
             session = machine.session
             rested = self._touched.get(name, 0) <= since_us and name not in turn.change.woken
