@@ -78,7 +78,7 @@ class SlotLink:
                     f"{error.code().name}: {error.details()}" if isinstance(error, grpc.RpcError) else error
                 )
                 self._log.info("read call ended", queue_node=self.incarnation, error=str(text))
-            except Exception:  # a defect must not leave these slots unread for ever
+            except Exception:  # noqa: BLE001 - a defect must not leave these slots unread for ever
                 self._log.exception("read call broke", queue_node=self.incarnation)
             self._reader.failed(self)
             if time.monotonic() - started > RETRY_LAST_S:

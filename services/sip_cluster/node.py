@@ -194,6 +194,10 @@ class Node:
         self._work(entry)
         self._arm(entry)
 
+    def has_left(self, tag: str) -> bool:
+        """See `Remembered.has_left`."""
+        return self.remembered.has_left(tag)
+
     # -- inputs and effects ------------------------------------------------------------------------
 
     def feed(self, entry: Entry, fact: Input) -> bool:

@@ -1,8 +1,9 @@
 """What was about to be sent when a snapshot was written: kept in the record, done (again) by an heir.
 
 Every one of these may be repeated without harm: a repeated response is a retransmission, and so is a repeated ACK. What
-the state of a leg says by itself (INVITE, CANCEL, BYE are due) is not kept; see `resuming.py`. INFO, NOTIFY and the answers
-to BYE and to a refused re-INVITE are left out: their senders ask again.
+the state of a leg says by itself (INVITE, CANCEL, BYE are due) is not kept; see `resuming.py`. INFO, NOTIFY and the answer
+to a refused re-INVITE are left out: their senders ask again. So does the sender of a BYE, whose dialog is gone by then: the
+heir knows it by its tag (`remembered.py`).
 """
 
 from __future__ import annotations
@@ -43,12 +44,15 @@ def write(entry: Entry) -> Iterable[rec.SipPending]:
                         peer=host_port(signal.destination),
                         local_tag=signal.local_tag,
                     )
+            case do.AnswerBye(leg) if leg in entry.signals:
+                tag = entry.signals[leg].local_tag
+                yield rec.SipPending(kind=rec.SIP_PENDING_KIND_ANSWER_BYE, leg=leg, local_tag=tag)
             case _:
                 pass
 
 
 def read(pending: rec.SipPending) -> do.Effect | None:
-    """The effect; None for a kind that a newer version wrote."""
+    """The effect; None when nothing is to be done now, or for a kind that a newer version wrote."""
     leg, body, kind = pending.leg, pending.body, pending.body_type
     match pending.kind:
         case rec.SIP_PENDING_KIND_ALERT:

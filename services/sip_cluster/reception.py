@@ -53,6 +53,9 @@ class Calls(Protocol):
     def feed(self, entry: Entry, fact: Input) -> bool:
         """Gives an input to a thread; False when it cannot happen there."""
 
+    def has_left(self, tag: str) -> bool:
+        """Whether a BYE was taken in the dialog with this tag of ours by a node that died before it could answer."""
+
     def held(self, count: int) -> None:
         """Packets wait for the send deadline."""
 
@@ -135,7 +138,8 @@ class Reception:
             entry = found[0] if found else None
             _draw(f"{request.method} {request.uri}", event.source, request, entry)
         if found is None:
-            self._refuse(event.txn, request, 481, event.source)
+            repeated = request.method == "BYE" and self._calls.has_left(tag)
+            self._refuse(event.txn, request, 200 if repeated else 481, event.source)
             return
         self._inside(event.txn, request, event.source, *found)
 

@@ -12,6 +12,8 @@ ENDED_KEPT = 4096
 """Calls whose requests' outcomes are remembered here after their end; Redis has those of older ones."""
 MAKES_KEPT = 4096
 """MakeCall requests whose thread is remembered by their id."""
+LEFT_KEPT = 4096
+"""Dialogs remembered whose BYE a node took that died before it could answer."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Remembered:
     def __init__(self) -> None:
         self._ended: OrderedDict[int, Ended] = OrderedDict()
         self._makes: OrderedDict[tuple[str, str], Entry] = OrderedDict()
+        self._left: OrderedDict[str, None] = OrderedDict()
 
     def end(self, conn_id: int, call: Ended) -> None:
         """A call with requests has ended."""
@@ -38,6 +41,16 @@ class Remembered:
     def ended(self, conn_id: int) -> Ended | None:
         """A call that ended here."""
         return self._ended.get(conn_id)
+
+    def leave(self, tag: str) -> None:
+        """The BYE of the dialog with this tag of ours was taken, and perhaps not answered."""
+        self._left[tag] = None
+        if len(self._left) > LEFT_KEPT:
+            self._left.popitem(last=False)
+
+    def has_left(self, tag: str) -> bool:
+        """Whether a BYE in that dialog is a repeat, to be answered 200."""
+        return tag in self._left
 
     def made(self, tenant: str, request: str, entry: Entry) -> None:
         """A MakeCall has begun a thread."""

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from google.protobuf.message import DecodeError
 from voice.error.v1.reason_pb2 import Reason
-from voice.record.v1.sip_call_pb2 import SipCall
+from voice.record.v1.sip_call_pb2 import SIP_PENDING_KIND_ANSWER_BYE, SipCall
 
 from mesh.errors import DomainError
 from mesh.store import StaleEpoch, StoreUnavailable
@@ -92,6 +92,9 @@ class Restoring:
         entry = Entry(thread, display=record.display, max_forwards=record.max_forwards or 70)
         lost = self._takeover.take(entry, record)
         self._publishing.again(entry, record.unacknowledged, epoch)
+        for one in record.pending:
+            if one.kind == SIP_PENDING_KIND_ANSWER_BYE:
+                self._node.remembered.leave(one.local_tag)
         again = [effect for one in record.pending if (effect := pending.read(one)) is not None]
         self._node.adopt(entry, [*again, *resuming.due(thread)])
         if thread.calls:

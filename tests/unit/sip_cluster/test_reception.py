@@ -31,12 +31,16 @@ class Called:
         self.untracked: list[int] = []
         self.answered: list[int] = []
         self.fed: list[Input] = []
+        self.left: set[str] = set()
         self.here = True
         self.endpoint = self
         room = WaitingRoom()
         self.reception = Reception(
             cast(Any, self), cast(Any, self), cast(Any, None), room, lambda _: self.here
         )
+
+    def has_left(self, tag: str) -> bool:
+        return tag in self.left
 
     def forget(self, txn: int) -> None:
         self.forgotten.append(txn)
@@ -110,3 +114,15 @@ def test_the_ack_with_an_answer_in_it_is_waited_for() -> None:
         called = Called(theirs, LegState.ACCEPTED, offer=b"")
         called.reception.take(send(a, b, mine, "INVITE"))
         assert (called.fed, called.answered) == ([], [491])
+
+
+def test_a_bye_whose_answer_a_dead_node_owed_is_answered() -> None:
+    with phones(2) as (a, b):
+        mine, theirs = dialogs(a, b)
+        called = Called(theirs, LegState.ESTABLISHED)
+        called.by_tag.clear()
+        called.reception.take(send(a, b, mine, "BYE"))
+        called.left.add(theirs.state().local_tag)
+        called.reception.take(send(a, b, mine, "BYE"))
+        called.reception.take(send(a, b, mine, "INFO"))
+        assert called.answered == [481, 200, 481]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 from voice.error.v1.reason_pb2 import Reason
-from voice.record.v1.sip_call_pb2 import SipCall, SipLeg
+from voice.record.v1.sip_call_pb2 import SIP_PENDING_KIND_ANSWER_BYE, SipCall, SipLeg
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
 
 from mesh.errors import DomainError
@@ -18,6 +18,7 @@ from services.sip_cluster import inputs
 from services.sip_cluster.entry import Entry
 from services.sip_cluster.numbers import Numbers
 from services.sip_cluster.records import to_record
+from services.sip_cluster.remembered import Remembered
 from services.sip_cluster.restoring import Restoring
 from tests.unit.sip_cluster.driver import Driver, extension
 
@@ -38,6 +39,7 @@ class Around:
         self.ends: dict[str, int] = {}
         """Last sequence numbers of streams."""
         self.refusal: DomainError | None = None
+        self.remembered = Remembered()
 
     async def read(self, slot: int) -> dict[str, bytes]:
         return dict(self.stored)
@@ -95,6 +97,17 @@ async def test_calls_go_on_and_their_events_are_told_again_under_our_epoch() -> 
     assert around.told == [(3, EPOCH)]
     assert effects == []
     assert (value(numbers.restored), value(numbers.unrestorable)) == (1, 0)
+
+
+async def test_a_bye_that_was_taken_and_perhaps_not_answered_is_remembered() -> None:
+    record = ringing()
+    record.pending.add(kind=SIP_PENDING_KIND_ANSWER_BYE, leg=7, local_tag="v1011-gone")
+    around = Around({record.id: record.SerializeToString()})
+    restore, _ = restoring(around)
+    restore.take(await restore.read(17, EPOCH), EPOCH)
+    assert around.remembered.has_left("v1011-gone")
+    ((_, effects),) = around.adopted
+    assert effects == []
 
 
 async def test_a_record_that_cannot_be_read_is_counted_and_removed() -> None:

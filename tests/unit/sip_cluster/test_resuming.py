@@ -41,7 +41,9 @@ def died_after(thread: CallThread, effects: list[do.Effect]) -> tuple[CallThread
     """The heir's thread, and what it does first, when the node died right after its snapshot was written."""
     entry = Entry(thread)
     entry.outbox.extend(effects)
-    entry.signals = {effect.leg: signal(effect.leg) for effect in effects if isinstance(effect, do.Reject)}
+    entry.signals = {
+        effect.leg: signal(effect.leg) for effect in effects if isinstance(effect, do.Reject | do.AnswerBye)
+    }
     record = to_record(thread)
     record.pending.extend(pending.write(entry))
     read = SipCall.FromString(record.SerializeToString())

@@ -287,6 +287,11 @@ class SipPendingKind(betterproto2.Enum):
     200 to a re-INVITE.
     """
 
+    ANSWER_BYE = 6
+    """
+    200 to a BYE, whose leg has ended: its repeats are answered so.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -296,6 +301,7 @@ class SipPendingKind(betterproto2.Enum):
             3: "SIP_PENDING_KIND_REJECT",
             4: "SIP_PENDING_KIND_ACK",
             5: "SIP_PENDING_KIND_ACCEPT_OFFER",
+            6: "SIP_PENDING_KIND_ANSWER_BYE",
         }
 
     @classmethod
@@ -307,6 +313,7 @@ class SipPendingKind(betterproto2.Enum):
             "SIP_PENDING_KIND_REJECT": 3,
             "SIP_PENDING_KIND_ACK": 4,
             "SIP_PENDING_KIND_ACCEPT_OFFER": 5,
+            "SIP_PENDING_KIND_ANSWER_BYE": 6,
         }
 
 
@@ -1541,7 +1548,7 @@ class SipPending(betterproto2.Message):
 
     local_tag: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Of REJECT: tag of our side.
+    Of REJECT and ANSWER_BYE: tag of our side.
     """
 
 

@@ -127,6 +127,8 @@ class _SipPendingKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SipPen
     """ACK of the 2xx to our INVITE."""
     SIP_PENDING_KIND_ACCEPT_OFFER: _SipPendingKind.ValueType  # 5
     """200 to a re-INVITE."""
+    SIP_PENDING_KIND_ANSWER_BYE: _SipPendingKind.ValueType  # 6
+    """200 to a BYE, whose leg has ended: its repeats are answered so."""
 
 class SipPendingKind(_SipPendingKind, metaclass=_SipPendingKindEnumTypeWrapper):
     """What was about to be sent."""
@@ -143,6 +145,8 @@ SIP_PENDING_KIND_ACK: SipPendingKind.ValueType  # 4
 """ACK of the 2xx to our INVITE."""
 SIP_PENDING_KIND_ACCEPT_OFFER: SipPendingKind.ValueType  # 5
 """200 to a re-INVITE."""
+SIP_PENDING_KIND_ANSWER_BYE: SipPendingKind.ValueType  # 6
+"""200 to a BYE, whose leg has ended: its repeats are answered so."""
 Global___SipPendingKind: _TypeAlias = SipPendingKind  # noqa: Y015
 
 class _SipAskPurpose:
@@ -1000,7 +1004,7 @@ class SipPending(_message.Message):
     peer: _builtins.str
     """Of REJECT: host:port the INVITE came from."""
     local_tag: _builtins.str
-    """Of REJECT: tag of our side."""
+    """Of REJECT and ANSWER_BYE: tag of our side."""
     def __init__(
         self,
         *,
