@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 REQUEST_SLOTS: Final = 256
 RETRY_FIRST_S: Final = 0.02
 RETRY_LAST_S: Final = 1.0
+SILENCE_S: Final = 10.0
+"""A node that has said that a call is alive (an empty message, every three seconds) and then says nothing for so long serves it no
+longer, seconds."""
 
 
 class SlotLink:
@@ -73,7 +76,7 @@ class SlotLink:
             started = time.monotonic()
             try:
                 await self._talk()
-            except (grpc.aio.AioRpcError, EOFError, asyncio.InvalidStateError) as error:
+            except (grpc.aio.AioRpcError, EOFError, TimeoutError, asyncio.InvalidStateError) as error:
                 text = (
                     f"{error.code().name}: {error.details()}" if isinstance(error, grpc.RpcError) else error
                 )
@@ -124,10 +127,14 @@ class SlotLink:
             )
 
     async def _read(self, call: Any) -> None:
+        silence: float | None = None  # a node of an older release does not say that a call is alive
         while True:
-            response: Any = await call.read()
+            async with asyncio.timeout(silence):
+                response: Any = await call.read()
             if response is grpc.aio.EOF:
                 raise EOFError(f"the node ended the call: {await call.code()}")
+            if not response.batches:
+                silence = SILENCE_S
             self._nodes.trust(self.incarnation)
             for batch in response.batches:
                 await self._reader.receive(self, batch)

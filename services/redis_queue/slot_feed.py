@@ -24,6 +24,8 @@ MESSAGE_EVENTS: Final = 512
 GATHER_S: Final = 0.002
 """After a message the next one gathers events for so long, seconds: what comes after a quiet moment leaves at once, and many events
 cost few messages."""
+BEAT_S: Final = 3.0
+"""After so long without a message an empty one is sent, seconds: a reader knows by it that it is being served."""
 SILENT_EVENTS: Final = 500
 """After so many events of other tenants the cursor is told, so that it does not grow too old."""
 
@@ -111,10 +113,15 @@ class SlotFeed:
         return len(self._dirty)
 
     async def next(self) -> ReadSlotsResponse:
-        """The next message, waiting until there is something to tell. Raises RedisError."""
+        """The next message, waiting until there is something to tell, BEAT_S at most: then it is empty. Raises RedisError."""
         loop = asyncio.get_running_loop()
+        beat = loop.time() + BEAT_S
         while True:
-            await self._wake.wait()
+            try:
+                async with asyncio.timeout_at(beat):
+                    await self._wake.wait()
+            except TimeoutError:
+                return ReadSlotsResponse()
             early = self._next_at - loop.time()
             if early > 0:
                 await asyncio.sleep(early)
@@ -126,7 +133,7 @@ class SlotFeed:
                 events += await self._batch(slot, response)
             if not self._dirty:
                 self._wake.clear()
-            if response.batches:
+            if response.batches or loop.time() >= beat:
                 if events < MESSAGE_EVENTS:
                     self._next_at = loop.time() + GATHER_S
                 return response

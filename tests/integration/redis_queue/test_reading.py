@@ -8,13 +8,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 import redis.asyncio
-from voice.redis_queue.v1.queue_service_pb2 import QueueEntry
+from voice.redis_queue.v1.queue_service_pb2 import QueueEntry, ReadSlotsResponse
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
 
 from mesh.errors import DomainError, Reason
-from mesh.rq import THREAD, QueueReader, Rq, SlotReader, StreamExpired, StreamReader
+from mesh.rq import THREAD, QueueReader, Rq, SlotReader, StreamExpired, StreamReader, slot_link
 from mesh.rq.route import QUEUE_KIND, queue_slot, stream_slot
+from services.redis_queue import slot_feed
 from services.redis_queue.settings import RedisQueueSettings
+from services.redis_queue.slot_feed import SlotFeed
 from tests.integration.redis_queue.cluster import Cluster, client, cluster, envelope
 from tests.integration.servers import RedisServer
 
@@ -345,3 +347,47 @@ async def _entries(reader: QueueReader, count: int) -> list[QueueEntry]:
         while len(entries) < count:
             entries += await anext(reader)
     return entries
+
+
+async def test_a_node_that_falls_silent_is_left(
+    rq: Rq, nodes: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lives, and its calls too; but a feed of its hangs. Nothing is lost, and nothing comes twice."""
+    monkeypatch.setattr(slot_feed, "BEAT_S", 0.1)
+    monkeypatch.setattr(slot_link, "SILENCE_S", 1.0)
+    record = rq.nodes.first(THREAD, SLOT)
+    assert record is not None
+    silent = nodes.node(record.node).store
+    batch = SlotFeed._batch
+
+    async def hanging(feed: SlotFeed, slot: int, response: ReadSlotsResponse) -> int:
+        if feed._store is silent:
+            await asyncio.Event().wait()
+        return await batch(feed, slot, response)
+
+    reader = rq.read_slots(THREAD)
+    reader.add(SLOT, "0")
+    publisher = rq.publisher(THREAD)
+    await publisher.append(envelope("call-1", 1))
+    assert await collect(reader, 1) == ["call-1/1"]
+    await asyncio.sleep(0.3)  # an empty message has said that the call is alive
+    monkeypatch.setattr(SlotFeed, "_batch", hanging)
+    await publisher.append(envelope("call-1", 2))
+    await publisher.append(envelope("call-1", 3))
+    assert await collect(reader, 2) == ["call-1/2", "call-1/3"]
+    await reader.close()
+
+
+async def test_a_quiet_reader_stays_where_it_is(rq: Rq, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slot_feed, "BEAT_S", 0.1)
+    monkeypatch.setattr(slot_link, "SILENCE_S", 0.5)
+    reader = rq.read_slots(THREAD)
+    reader.add(SLOT, "0")
+    assert (await asyncio.wait_for(anext(reader), 5)).caught_up
+    await asyncio.sleep(1.5)
+    registry = reader._metrics.metrics.registry
+    failures = [
+        s.value for m in registry.collect() for s in m.samples if s.name.endswith("rq_node_failures_total")
+    ]
+    assert failures == [0.0]
+    await reader.close()

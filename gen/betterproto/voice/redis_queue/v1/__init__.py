@@ -440,7 +440,8 @@ class ReadSlotsResponse(betterproto2.Message):
 
     batches: "list[SlotBatch]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    At most one batch a slot.
+    At most one batch a slot. None: nothing has come for three seconds, and the call is alive. A reader that hears nothing for some
+    seconds after such a message reads at another node.
     """
 
 

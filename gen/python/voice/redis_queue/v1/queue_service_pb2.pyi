@@ -323,7 +323,9 @@ class ReadSlotsResponse(_message.Message):
     BATCHES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def batches(self) -> _containers.RepeatedCompositeFieldContainer[Global___SlotBatch]:
-        """At most one batch a slot."""
+        """At most one batch a slot. None: nothing has come for three seconds, and the call is alive. A reader that hears nothing for some
+        seconds after such a message reads at another node.
+        """
 
     def __init__(
         self,
