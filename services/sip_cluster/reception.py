@@ -104,9 +104,11 @@ class Reception:
     def opened(self, slot: int) -> None:
         """The slot's calls are here: what has waited for it comes in."""
         self._late = True
-        for message in self._waiting.leave(slot):
-            self.take(message)
-        self._late = False
+        try:
+            for message in self._waiting.leave(slot):
+                self.take(message)
+        finally:
+            self._late = False
 
     def expire(self) -> None:
         """Gives up on messages whose slot does not come. Their senders have given up on all but an INVITE."""
