@@ -7,17 +7,23 @@ import signal
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.integration.servers import end, environment, wait_until
+from tests.integration.servers import end, environment, loopback, wait_until
 
 ROOT = Path(__file__).parents[2]
 START_S = 40.0
 DEMO = "demo/tenants"
 """Folder of the demo tenants, from the repository's root."""
+
+
+def observable() -> dict[str, str]:
+    """Settings of a node whose metrics are read: an address of its own, where the port is nobody else's."""
+    return {"BIND_IP": loopback(), "METRICS_PORT": "9100"}
 
 
 class NodeProcess:
@@ -39,6 +45,7 @@ class NodeProcess:
             "REQUIRE_PEER": "0",
             **variables,
         }
+        self._settings = settings
         self._environment = environment(**{f"VOICEMESH_{name}": value for name, value in settings.items()})
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -73,6 +80,12 @@ class NodeProcess:
     def log(self) -> str:
         """What it has written."""
         return (self.folder / "log").read_text(errors="replace")
+
+    def metrics(self) -> str:
+        """What Prometheus reads; the node was started with `observable()`."""
+        url = f"http://{self._settings['BIND_IP']}:{self._settings['METRICS_PORT']}/metrics"
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return str(answer.read().decode())
 
     def signal(self, number: signal.Signals) -> None:
         """Sends a signal."""

@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import random
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
@@ -28,9 +27,9 @@ from mesh.identifiers import SIP_SLOTS, new_conn_id
 from mesh.metadata import CLIENT_KEY, TENANT_KEY
 from tests.integration.front_end.sip_node import EXECUTED
 from tests.integration.front_end.sip_process import start_sip_node
-from tests.integration.nodes import DEMO, NodeProcess
+from tests.integration.nodes import DEMO, NodeProcess, observable
 from tests.integration.redis_queue.processes import Processes, eventually, processes
-from tests.integration.servers import EtcdServer, RedisServer, free_port
+from tests.integration.servers import EtcdServer, RedisServer
 
 _numbers = itertools.count(1)
 
@@ -81,12 +80,10 @@ class Region:
         self.nodes = nodes
         self.redis = client
         self.sip = directory
-        self._ports: dict[str, int] = {}
 
     async def start_front_end(self, index: int, **variables: str) -> NodeProcess:
         """A Front End."""
-        port = self._ports[f"front_end-{index}"] = free_port()
-        return await self.nodes.start("front_end", index, METRICS_PORT=str(port), **variables)
+        return await self.nodes.start("front_end", index, **observable(), **variables)
 
     async def complete(self) -> None:
         """Waits until every SIP slot has an owner."""
@@ -118,19 +115,17 @@ class Region:
             return (await stub.GetStatus(GetStatusRequest(), timeout=5)).open_requests == 0
 
         assert await eventually(nothing_open)
-        counts = await asyncio.to_thread(self._counts, node)
+        counts = _counts(await asyncio.to_thread(self.nodes.nodes[node].metrics))
         assert counts["requests"] == counts["outcomes"] > 0, counts
 
-    def _counts(self, node: str) -> Counter[str]:
-        text = (
-            urllib.request.urlopen(f"http://127.0.0.1:{self._ports[node]}/metrics", timeout=5).read().decode()
-        )
-        counts: Counter[str] = Counter()
-        for line in text.splitlines():
-            for name in ("requests", "outcomes"):
-                if line.startswith(f"voicemesh_front_end_{name}_total{{"):
-                    counts[name] += int(float(line.rpartition(" ")[2]))
-        return counts
+
+def _counts(metrics: str) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for line in metrics.splitlines():
+        for name in ("requests", "outcomes"):
+            if line.startswith(f"voicemesh_front_end_{name}_total{{"):
+                counts[name] += int(float(line.rpartition(" ")[2]))
+    return counts
 
 
 @contextlib.asynccontextmanager

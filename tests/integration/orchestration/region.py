@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx
 import redis.asyncio
 import yaml
 from voice.orchestration.v1.orchestration_service_pb2 import (
@@ -35,11 +34,11 @@ from mesh.discovery import Directory, OwnerClient
 from mesh.etcd import Etcd
 from mesh.identifiers import new_call_uuid, new_conn_id, session_id, thread_slot
 from mesh.rq import THREAD, Rq
-from tests.integration.nodes import NodeProcess
+from tests.integration.nodes import NodeProcess, observable
 from tests.integration.orchestration.partners import RecordingSipNode, RecordingTenant, sip_node
 from tests.integration.orchestration.server import ApplicationServer, application_server
 from tests.integration.redis_queue.processes import Processes, processes
-from tests.integration.servers import EtcdServer, RedisServer, free_port
+from tests.integration.servers import EtcdServer, RedisServer
 
 DEFAULT_DN = "1901"
 
@@ -117,7 +116,6 @@ class Region:
         self.owners = OwnerClient(directory)
         self._numbers = itertools.count(secrets.randbelow(1 << 20))
         self._requests = itertools.count(1)
-        self._metrics: dict[str, int] = {}
 
     def owner(self, slot: int) -> str:
         """Node id of the slot's owner."""
@@ -185,9 +183,7 @@ class Region:
 
     async def metric(self, node: str, name: str) -> float:
         """A figure of a node, as Prometheus reads it."""
-        port = self._metrics[node]
-        async with httpx.AsyncClient() as client:
-            text = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+        text = await asyncio.to_thread(self.nodes.nodes[node].metrics)
         found = [line.rpartition(" ")[2] for line in text.splitlines() if line.startswith(name + " ")]
         assert found, f"{name} is not among the metrics of {node}"
         return float(found[0])
@@ -245,8 +241,7 @@ class Region:
     async def start(self, index: int, **variables: str) -> NodeProcess:
         """One more node; returns when it has its share of the slots."""
         before = {node.node for node in self.directory.nodes()}
-        port = self._metrics[f"orchestration-{index}"] = free_port()
-        node = await self.nodes.start("orchestration", index, METRICS_PORT=str(port), **variables)
+        node = await self.nodes.start("orchestration", index, **observable(), **variables)
         share = 256 // (len(before | {f"orchestration-{index}"}))
 
         async def has_share() -> bool:

@@ -80,7 +80,7 @@ class Egress(grpc.GenericRpcHandler):
                     raise _Failed
             except (grpc.aio.AioRpcError, _Failed):
                 context.set_trailing_metadata(tuple(await call.trailing_metadata() or ()))
-                await context.abort(await call.code(), await call.details() or "")
+                await context.abort(*_status(await call.code(), await call.details() or ""))
             finally:
                 call.cancel()
                 pump.cancel()
@@ -91,6 +91,11 @@ class Egress(grpc.GenericRpcHandler):
     async def close(self) -> None:
         for channel in self._channels.values():
             await channel.close()
+
+
+def _status(code: grpc.StatusCode, details: str) -> tuple[grpc.StatusCode, str]:
+    """What the caller is told: grpc calls a write to a node that has just died INTERNAL, a sidecar UNAVAILABLE."""
+    return (grpc.StatusCode.UNAVAILABLE if details.startswith("Internal error from Core") else code), details
 
 
 class _Failed(Exception):

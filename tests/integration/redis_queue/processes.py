@@ -90,8 +90,14 @@ class Processes:
     async def close(self) -> None:
         for channel in self._channels:
             await channel.close()
-        for node in self.nodes.values():
+        for name, node in self.nodes.items():
             await asyncio.to_thread(node.kill)
+            if "unexpected error" in (log := await asyncio.to_thread(node.log)):
+                print(
+                    f"{name} met what nobody foresaw:",
+                    log[log.index("unexpected error") - 200 :][:4000],
+                    sep="\n",
+                )
             shutil.rmtree(node.folder, ignore_errors=True)
 
 

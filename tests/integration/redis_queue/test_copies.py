@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -14,9 +13,10 @@ import redis.asyncio
 
 from mesh.rq import THREAD
 from mesh.rq.route import stream_slot
+from tests.integration.nodes import observable
 from tests.integration.redis_queue.cluster import client, cluster, envelope
 from tests.integration.redis_queue.processes import eventually, processes
-from tests.integration.servers import EtcdServer, RedisServer, free_port
+from tests.integration.servers import EtcdServer, RedisServer
 
 OwnRedis = Callable[..., RedisServer]
 
@@ -104,12 +104,11 @@ async def test_probes_notice_within_a_second_that_redis_takes_no_writes(
     etcd_server: EtcdServer, own_redis: OwnRedis, region: str
 ) -> None:
     server = await asyncio.to_thread(own_redis)
-    port = free_port()
     async with processes(etcd_server, server, region) as nodes:
-        await nodes.start("redis_queue", 0, METRICS_PORT=str(port))
+        node = await nodes.start("redis_queue", 0, **observable())
 
         async def values() -> dict[str, float]:
-            return await asyncio.to_thread(_metrics, port)
+            return _metrics(await asyncio.to_thread(node.metrics))
 
         link = redis.asyncio.Redis.from_url(server.url)
         before = await link.xlen("{rq:probe:redis_queue-0}")
@@ -135,10 +134,10 @@ async def test_probes_notice_within_a_second_that_redis_takes_no_writes(
         await link.aclose()
 
 
-def _metrics(port: int) -> dict[str, float]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-        lines = answer.read().decode().splitlines()
-    found = (line.rsplit(" ", 1) for line in lines if line.startswith("voicemesh_redis_queue_probe"))
+def _metrics(text: str) -> dict[str, float]:
+    found = (
+        line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("voicemesh_redis_queue_probe")
+    )
     return {name.removeprefix("voicemesh_redis_queue_"): float(value) for name, value in found}
 
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 import time
-import urllib.request
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,9 @@ from mesh.rq import THREAD
 from tests.integration.agent_state.region import Region as Agents
 from tests.integration.agent_state.region import region_of as agents_of
 from tests.integration.call_state.story import Story
-from tests.integration.nodes import NodeProcess
+from tests.integration.nodes import NodeProcess, observable
 from tests.integration.redis_queue.processes import eventually
-from tests.integration.servers import EtcdServer, RedisServer, free_port
+from tests.integration.servers import EtcdServer, RedisServer
 
 ANSWERS = "route_answers:7"
 
@@ -40,7 +39,6 @@ class Region:
         """Of the tenants."""
         self.answers: list[RouteAnswer] = []
         self._folder = folder
-        self._ports: dict[str, int] = {}
         self._ids = itertools.count(1)
         self._queue = agents.rq.read_queue(ANSWERS)
         self._task = asyncio.create_task(self._read())
@@ -53,10 +51,7 @@ class Region:
 
     async def start(self, index: int) -> NodeProcess:
         """A Tenant node."""
-        port = self._ports[f"tenant-{index}"] = free_port()
-        return await self.nodes.start(
-            "tenant", index, METRICS_PORT=str(port), TENANT_TOKEN_DIR=str(self._folder)
-        )
+        return await self.nodes.start("tenant", index, TENANT_TOKEN_DIR=str(self._folder), **observable())
 
     async def owner(self, tenant: str = "t1") -> str:
         """Name of the node that has the tenant."""
@@ -126,14 +121,9 @@ class Region:
 
     async def asked(self, node: str, outcome: str) -> int:
         """How many asks of a node had this outcome."""
-        text = await asyncio.to_thread(self._metrics, node)
+        text = await asyncio.to_thread(self.nodes.nodes[node].metrics)
         name = f'voicemesh_tenant_reservations_total{{outcome="{outcome}"}}'
         return sum(int(float(line.rpartition(" ")[2])) for line in text.splitlines() if line.startswith(name))
-
-    def _metrics(self, node: str) -> str:
-        url = f"http://127.0.0.1:{self._ports[node]}/metrics"
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return str(answer.read().decode())
 
     async def close(self) -> None:
         self._task.cancel()
