@@ -11,9 +11,9 @@ from mesh.envoy.bootstrap import bootstrap
 from mesh.envoy.contracts import DESCRIPTOR_SET
 from mesh.envoy.node import Edge, Ingress, Sidecar
 from mesh.identity.files import write_private
-from mesh.local import binaries, redis_group
+from mesh.local import binaries, etcd_group, redis_group
 from mesh.local.environment import service_environment
-from mesh.local.layout import ETCD_PEER_PORT, METRICS_PORT, Instance, Layout
+from mesh.local.layout import METRICS_PORT, Instance, Layout
 from mesh.local.process import Command
 from mesh.local.settings import REPOSITORY
 
@@ -51,32 +51,9 @@ class Commands:
         """Folder with the keys that sign tokens, and jwks.json."""
         return self.run_dir / "identity" / "tokens"
 
-    def etcd(self) -> Command:
-        """One etcd. Its data is not worth an fsync: it ends with the mesh."""
-        ip = self.layout.infrastructure(1)
-        peer = f"http://{ip}:{ETCD_PEER_PORT}"
-        argv = [
-            binaries.etcd(),
-            "--name=local",
-            f"--data-dir={self.run_dir / 'etcd'}",
-            "--unsafe-no-fsync",
-            "--log-level=warn",
-        ]
-        argv += [
-            f"--listen-client-urls=http://{self.layout.etcd}",
-            f"--advertise-client-urls=http://{self.layout.etcd}",
-        ]
-        argv += [
-            f"--listen-peer-urls={peer}",
-            f"--initial-advertise-peer-urls={peer}",
-            f"--initial-cluster=local={peer}",
-        ]
-        argv += [
-            "--auto-compaction-mode=periodic",
-            "--auto-compaction-retention=1h",
-            "--snapshot-count=100000",
-        ]
-        return Command("etcd", argv, base_environment())
+    def etcd(self) -> list[Command]:
+        """One etcd, or the members of a cluster."""
+        return etcd_group.commands(self.layout, self.run_dir, base_environment())
 
     def redis(self) -> list[Command]:
         """The primary, its replica and the Sentinels that put the one in the other's place."""

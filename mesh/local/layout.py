@@ -60,6 +60,8 @@ SIP_PORT = 5060
 """UDP port of a proxy; engine n of a SIP pod has 5060 + n. Range 5060-5069."""
 ETCD_PORT = 2379
 ETCD_PEER_PORT = 2380
+ETCD_SIZES = (1, 3, 5)
+"""Members etcd may have: an even number bears no more deaths than the odd one below it."""
 REDIS_PORT = 6379
 SENTINEL_PORT = 26379
 SENTINELS = 3
@@ -143,6 +145,8 @@ class Layout:
     """Instances a service."""
     engines: int = 1
     """Engines a SIP pod."""
+    etcd_size: int = 1
+    """Members of etcd."""
 
     def ip(self, service: str, index: int) -> str:
         """Address of an instance."""
@@ -157,9 +161,16 @@ class Layout:
         return f"127.{self.net}.{FREE_NUMBER + group}.{number}"
 
     @property
+    def etcd_members(self) -> dict[str, str]:
+        """Process name -> address of each member: "etcd" alone; in a cluster "etcd-0", "etcd-1" …"""
+        if self.etcd_size == 1:
+            return {"etcd": self.infrastructure(1)}
+        return {f"etcd-{n}": self.infrastructure(11 + n) for n in range(self.etcd_size)}
+
+    @property
     def etcd(self) -> str:
-        """host:port for clients."""
-        return f"{self.infrastructure(1)}:{ETCD_PORT}"
+        """VOICEMESH_ETCD: host:port for clients, of every member, by commas."""
+        return ",".join(f"{ip}:{ETCD_PORT}" for ip in self.etcd_members.values())
 
     @property
     def redis(self) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -79,7 +80,7 @@ class LocalMesh:
 
     @property
     def etcd(self) -> str:
-        """host:port of etcd."""
+        """host:port of etcd, by commas when it has members."""
         return self.layout.etcd
 
     @property
@@ -106,8 +107,8 @@ class LocalMesh:
         return self.layout.instances(service)
 
     def process(self, name: str) -> ManagedProcess:
-        """A process by name: "sip_cluster-0", "sip_cluster-0.envoy", "edge", "etcd", "redis",
-        "redis-replica", "redis-sentinel-0" … "redis-sentinel-2", "xds"."""
+        """A process by name: "sip_cluster-0", "sip_cluster-0.envoy", "edge", "etcd" (of a cluster "etcd-0" …),
+        "redis", "redis-replica", "redis-sentinel-0" … "redis-sentinel-2", "xds"."""
         if name not in self._processes:
             raise KeyError(f"no process is called {name}; there are {', '.join(sorted(self._processes))}")
         return self._processes[name]
@@ -144,12 +145,18 @@ class LocalMesh:
         """Starts everything and waits until it is ready. Raises StartFailed, PortTaken, NetTaken,
         MissingProgram, ForeignFolder."""
         self._net = ports.take_net(self.settings.net)
-        counts = self.settings.all_counts()
-        ports.check(ports.needs(Layout(self._net.net, self.run_dir, counts, self.settings.engines)))
-        sockets = run_dir.prepare(self.run_dir)
-        layout = self._layout = Layout(self._net.net, sockets, counts, self.settings.engines)
-        self._identities = self._make_identities(layout)
         settings = self.settings
+        made = partial(
+            Layout,
+            self._net.net,
+            counts=settings.all_counts(),
+            engines=settings.engines,
+            etcd_size=settings.etcd_members,
+        )
+        ports.check(ports.needs(made(self.run_dir)))
+        sockets = run_dir.prepare(self.run_dir)
+        layout = self._layout = made(sockets)
+        self._identities = self._make_identities(layout)
         self._commands = Commands(
             layout, self.run_dir, settings.region, settings.log_level, settings.environment
         )
@@ -168,12 +175,14 @@ class LocalMesh:
 
     async def _bring_up(self, commands: Commands) -> None:
         instances = self.instances()
-        stores = [commands.etcd(), *commands.redis()]
+        stores = [*commands.etcd(), *commands.redis()]
         envoys = [commands.edge(), *(commands.sidecar(instance) for instance in instances)]
         await self._spawn([*stores, commands.xds()])
         await self._spawn(envoys)
         await self._until(
-            lambda: self._listening([self.layout.etcd, self.layout.redis, self.layout.redis_replica])
+            lambda: self._listening(
+                [*self.layout.etcd.split(","), self.layout.redis, self.layout.redis_replica]
+            )
         )
         self._say("etcd and Redis answer")
         await self._spawn([commands.service(instance) for instance in instances])

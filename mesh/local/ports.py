@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mesh.local.layout import ETCD_PEER_PORT, Layout
+from mesh.local.layout import ETCD_PEER_PORT, ETCD_PORT, Layout
 from mesh.local.settings import NETS
 
 
@@ -35,8 +35,8 @@ class Need:
 def needs(layout: Layout) -> list[Need]:
     """Every address a mesh listens on."""
     found = [
-        Need(layout.etcd, "etcd clients"),
-        Need(f"{layout.infrastructure(1)}:{ETCD_PEER_PORT}", "etcd peers"),
+        *(Need(f"{ip}:{ETCD_PORT}", f"clients of {name}") for name, ip in layout.etcd_members.items()),
+        *(Need(f"{ip}:{ETCD_PEER_PORT}", f"peers of {name}") for name, ip in layout.etcd_members.items()),
         Need(layout.redis, "Redis"),
         Need(layout.redis_replica, "Redis replica"),
         *(Need(sentinel, "Redis Sentinel") for sentinel in layout.sentinels),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mesh.local.layout import DEFAULT_COUNTS, MAX_ENGINES, MAX_INSTANCES, SERVICE_NUMBERS
+from mesh.local.layout import DEFAULT_COUNTS, ETCD_SIZES, MAX_ENGINES, MAX_INSTANCES, SERVICE_NUMBERS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 """The checkout that is run."""
@@ -33,6 +33,8 @@ class LocalSettings:
     """Instances by service; a service not named has its default, 0 leaves it out."""
     engines: int = 1
     """Engines a SIP pod, 1-10."""
+    etcd_members: int = 1
+    """Members of etcd: 1, 3 or 5."""
     run_dir: Path = REPOSITORY / "run"
     """Folder for logs, certificates, configuration and stores. Its content is replaced at start; only logs/
     and envoy/ stay at the end."""
@@ -65,6 +67,8 @@ class LocalSettings:
         ]
         if not 1 <= self.engines <= MAX_ENGINES:
             found.append(f"engines: {self.engines} is not in 1-{MAX_ENGINES}")
+        if self.etcd_members not in ETCD_SIZES:
+            found.append(f"etcd_members: {self.etcd_members} is not one of {', '.join(map(str, ETCD_SIZES))}")
         if self.net is not None and self.net not in NETS:
             found.append(f"net: {self.net} is not in {NETS.start}-{NETS.stop - 1}")
         if self.start_timeout <= 0:
@@ -121,7 +125,7 @@ class CommandLine:
 
 
 def from_command_line(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> CommandLine:
-    """Arguments win over VOICEMESH_LOCAL_<SERVICE>, _NET, _ENGINES and ONCE. Raises SettingsError."""
+    """Arguments win over VOICEMESH_LOCAL_<SERVICE>, _NET, _ENGINES, _ETCD_MEMBERS and ONCE. Raises SettingsError."""
     parser = argparse.ArgumentParser(
         prog="python -m mesh.local", description="the whole platform on this machine"
     )
@@ -132,6 +136,9 @@ def from_command_line(argv: Sequence[str], environ: Mapping[str, str] = os.envir
         "--without", action="append", default=[], metavar="SERVICE", help="leave a service out"
     )
     parser.add_argument("--engines", default=environ.get("VOICEMESH_LOCAL_ENGINES", "1"), help="of a SIP pod")
+    parser.add_argument(
+        "--etcd-members", default=environ.get("VOICEMESH_LOCAL_ETCD_MEMBERS", "1"), help="of etcd: 1, 3 or 5"
+    )
     parser.add_argument(
         "--run-dir", type=Path, default=Path(environ.get("VOICEMESH_LOCAL_RUN_DIR", REPOSITORY / "run"))
     )
@@ -148,11 +155,16 @@ def from_command_line(argv: Sequence[str], environ: Mapping[str, str] = os.envir
         raise SettingsError([f"--net {arguments.net}: a number or 'free'"])
     if not str(arguments.engines).isdecimal():
         raise SettingsError([f"--engines (VOICEMESH_LOCAL_ENGINES={arguments.engines}): not a number"])
+    if not str(arguments.etcd_members).isdecimal():
+        raise SettingsError(
+            [f"--etcd-members (VOICEMESH_LOCAL_ETCD_MEMBERS={arguments.etcd_members}): not a number"]
+        )
     counts = {**_environment_counts(environ), **_pairs(arguments.count)}
     counts.update({service.replace("-", "_"): 0 for service in arguments.without})
     settings = LocalSettings(
         counts=counts,
         engines=int(arguments.engines),
+        etcd_members=int(arguments.etcd_members),
         run_dir=arguments.run_dir.resolve(),
         net=None if arguments.net == "free" else int(arguments.net),
         log_level=arguments.log_level,

@@ -45,8 +45,13 @@ WAIT_S = 15.0
 class Platform:
     """A running platform. One event loop for it and for all that talks to it: grpc.aio allows no more in a process."""
 
-    def __init__(self, run_dir: Path, counts: dict[str, int], environment: dict[str, str]) -> None:
-        settings = LocalSettings(counts=counts, run_dir=run_dir, net=None, environment=environment)
+    def __init__(
+        self, run_dir: Path, counts: dict[str, int], environment: dict[str, str], *, etcd_members: int = 1
+    ) -> None:
+        """`etcd_members`: members of etcd."""
+        settings = LocalSettings(
+            counts=counts, run_dir=run_dir, net=None, environment=environment, etcd_members=etcd_members
+        )
         self.mesh = LocalMesh(settings)
         self._applications: ApplicationServer | None = None
 

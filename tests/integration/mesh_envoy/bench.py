@@ -116,7 +116,8 @@ class Bench:
         self.identities.write()
         self.commands = Commands(self.layout, self.folder, REGION, "info", {})
         self.etcd = Etcd(self.layout.etcd)
-        await self.spawn(self.commands.etcd())
+        for member in self.commands.etcd():
+            await self.spawn(member)
         await self.spawn(self.commands.xds())
         for instance in self.layout.instances():
             await self.spawn(self.commands.sidecar(instance))

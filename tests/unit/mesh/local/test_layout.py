@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from mesh.etcd import endpoints_of
+from mesh.local.commands import Commands
 from mesh.local.environment import service_environment
-from mesh.local.layout import SERVICE_NUMBERS, Layout
+from mesh.local.layout import ETCD_SIZES, SERVICE_NUMBERS, Layout
 from mesh.local.ports import needs
 from mesh.settings import MeshSettings
 
 
-def layout(engines: int = 1, **counts: int) -> Layout:
-    return Layout(10, Path("/run/s"), counts or {name: 2 for name in SERVICE_NUMBERS}, engines)
+def layout(engines: int = 1, etcd: int = 1, **counts: int) -> Layout:
+    return Layout(10, Path("/run/s"), counts or {name: 2 for name in SERVICE_NUMBERS}, engines, etcd)
 
 
 def environment(of: Layout, name: str) -> dict[str, str]:
@@ -19,10 +23,27 @@ def environment(of: Layout, name: str) -> dict[str, str]:
     return service_environment(of, instance, region="local", run_dir="/run", log_level="info")
 
 
-def test_no_address_is_given_twice() -> None:
-    found = [(need.address, need.udp) for need in needs(layout(engines=3))]
+@pytest.mark.parametrize("etcd", ETCD_SIZES)
+def test_no_address_is_given_twice(etcd: int) -> None:
+    found = [(need.address, need.udp) for need in needs(layout(engines=3, etcd=etcd))]
     assert len(found) == len(set(found))
     assert all(address.startswith("127.10.") for address, _ in found)
+
+
+def test_members_of_etcd_have_an_address_each() -> None:
+    assert layout().etcd_members == {"etcd": "127.10.0.1"}
+    assert layout().etcd == "127.10.0.1:2379"
+    assert layout(etcd=3).etcd_members == {f"etcd-{n}": f"127.10.0.{11 + n}" for n in range(3)}
+    assert layout(etcd=3).etcd == "127.10.0.11:2379,127.10.0.12:2379,127.10.0.13:2379"
+
+
+def test_everybody_is_told_every_member(tmp_path: Path) -> None:
+    of = layout(etcd=3, tenant=1)
+    members = [f"{ip}:2379" for ip in of.etcd_members.values()]
+    settings = MeshSettings.from_env("tenant", environment(of, "tenant-0"))
+    control_plane = Commands(of, tmp_path, "local", "info", {}).xds().environment
+    for told in (settings.etcd, settings.etcd_config, control_plane["VOICEMESH_ETCD"]):
+        assert endpoints_of(told) == members
 
 
 def test_nodes_of_a_pod_are_its_engines() -> None:

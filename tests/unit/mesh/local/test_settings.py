@@ -14,6 +14,7 @@ def test_defaults_are_the_whole_platform() -> None:
     command = from_command_line([], {})
     assert command.settings.all_counts() == dict(DEFAULT_COUNTS)
     assert (command.settings.net, command.once, command.demo) == (10, False, True)
+    assert command.settings.etcd_members == 1
 
 
 def test_arguments_win_over_the_environment() -> None:
@@ -21,6 +22,7 @@ def test_arguments_win_over_the_environment() -> None:
         "VOICEMESH_LOCAL_SIP_CLUSTER": "3",
         "VOICEMESH_LOCAL_TENANT": "2",
         "VOICEMESH_LOCAL_NET": "20",
+        "VOICEMESH_LOCAL_ETCD_MEMBERS": "3",
         "ONCE": "1",
     }
     command = from_command_line(
@@ -30,6 +32,8 @@ def test_arguments_win_over_the_environment() -> None:
     assert (counts["sip_cluster"], counts["tenant"]) == (4, 2)
     assert "front_end" not in counts
     assert command.settings.net is None
+    assert command.settings.etcd_members == 3
+    assert from_command_line(["--etcd-members", "5"], environment).settings.etcd_members == 5
     assert command.once
 
 
@@ -48,6 +52,8 @@ def test_once_is_a_flag(value: str, once: bool) -> None:
         ([], {"VOICEMESH_LOCAL_TENANT": "two"}, "VOICEMESH_LOCAL_TENANT=two: not a number"),
         ([], {"VOICEMESH_LOCAL_ENGINES": "two"}, "VOICEMESH_LOCAL_ENGINES=two.*not a number"),
         (["--engines", "11"], {}, "engines: 11 is not in 1-10"),
+        (["--etcd-members", "2"], {}, "etcd_members: 2 is not one of 1, 3, 5"),
+        ([], {"VOICEMESH_LOCAL_ETCD_MEMBERS": "x"}, "VOICEMESH_LOCAL_ETCD_MEMBERS=x.*not a number"),
     ],
 )
 def test_what_is_wrong_is_said(arguments: list[str], environment: dict[str, str], problem: str) -> None:
