@@ -1,6 +1,6 @@
 """Doing to processes what a schedule says, and undoing it however the run ends.
 
-kill       SIGKILL to the process and its children; the supervisor starts it again
+kill       SIGKILL to the process and its children; the supervisor starts it again. A member of etcd: done when it serves again
 freeze     SIGSTOP, SIGCONT after a while
 drain      SIGTERM; done when it serves again
 cut        no packet from or to it for a while (network.py)
@@ -23,10 +23,10 @@ from pathlib import Path
 import redis.asyncio
 
 from mesh.local import LocalMesh, ManagedProcess
-from tests.chaos import network
+from tests.chaos import members, network
 from tests.chaos.disk import full_disk
 from tests.chaos.facts import Struck
-from tests.chaos.schedule import Fault, Schedule
+from tests.chaos.schedule import LEADER, Fault, Schedule
 
 HERE = Path(__file__).resolve().parent
 STUTTER_S = 0.1
@@ -108,14 +108,24 @@ class Striker:
             self.struck.append(Struck(named.kind, named.process, began, time.time()))
 
     async def _named(self, fault: Fault) -> Fault:
-        if fault.process != PRIMARY:
-            return fault
-        return replace(fault, process=await primary(self._mesh))
+        if fault.process == PRIMARY:
+            return replace(fault, process=await primary(self._mesh))
+        if fault.process == LEADER:
+            return replace(fault, process=await members.leader(self._mesh, BACK_S))
+        return fault
 
     async def _kill(self, fault: Fault, process: ManagedProcess) -> None:
         started = process.restarts
         process.kill()
+        await self._back(process, started)
+
+    async def _back(self, process: ManagedProcess, started: int) -> None:
+        """Waits until it runs again; a member of etcd, which others stand on, until it serves."""
         await _until(lambda: process.restarts > started and process.running)
+        if address := members.addresses(self._mesh).get(process.name):
+            async with asyncio.timeout(BACK_S):
+                while not await members.serves(address):
+                    await asyncio.sleep(0.1)
 
     async def _freeze(self, fault: Fault, process: ManagedProcess) -> None:
         pid = process.pid
@@ -132,7 +142,7 @@ class Striker:
     async def _drain(self, fault: Fault, process: ManagedProcess) -> None:
         started = process.restarts
         process.terminate()
-        await _until(lambda: process.restarts > started and process.running)
+        await self._back(process, started)
         await self._mesh.wait_ready(BACK_S)
 
     async def _cut(self, fault: Fault, process: ManagedProcess) -> None:

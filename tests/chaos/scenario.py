@@ -96,8 +96,8 @@ async def _under_load(
 
 
 async def _strike(striker: Striker, schedule: Schedule, began: float) -> None:
-    """Each fault at its time, whatever the one before still waits for; a rolling restart takes one after the other."""
-    one_by_one = schedule.plan == "rolling"
+    """Each fault at its time, whatever the one before still waits for; restarts in turn are one after the other."""
+    one_by_one = schedule.plan in ("rolling", "members")
     tasks = set()
     for fault in schedule.faults:
         await asyncio.sleep(max(began + fault.at - time.monotonic(), 0))

@@ -16,6 +16,12 @@ FREEZE_S = 10.0
 """How long a process is stopped: five leases."""
 OUTAGE_S = 60.0
 """How long etcd is away."""
+MEMBERS = ("etcd-0", "etcd-1", "etcd-2")
+"""Members of etcd on the platform of the plan `members`."""
+LEADER = "etcd-leader"
+"""In a schedule: whichever member leads at that moment."""
+MEMBER_EVERY_S = 20.0
+"""From one member's end to the next one's: it stays away for 3 s, then catches up."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,20 @@ def _etcd(rng: random.Random, seconds: float, counts: Counts) -> Iterator[Fault]
     yield Fault(5.0 + away + min(20.0, seconds / 4) * rng.random(), "kill", "etcd")
 
 
+def _members(rng: random.Random, seconds: float, counts: Counts) -> Iterator[Fault]:
+    """Members of etcd, one after the other: each killed, each told to end, then the leader killed; and again."""
+    at = 5.0
+    while True:
+        kills, ends = rng.sample(MEMBERS, len(MEMBERS)), rng.sample(MEMBERS, len(MEMBERS))
+        turns = [("kill", name) for name in kills] + [("drain", name) for name in ends] + [("kill", LEADER)]
+        for kind, name in turns:
+            strike = at + rng.uniform(0, MEMBER_EVERY_S / 5)
+            if strike >= seconds - 5.0:
+                return
+            yield Fault(strike, kind, name)
+            at += MEMBER_EVERY_S
+
+
 def _redis(rng: random.Random, seconds: float, counts: Counts) -> Iterator[Fault]:
     """The Redis primary is killed; half a minute later its heir."""
     yield Fault(10.0, "kill", "redis-primary")
@@ -195,6 +215,7 @@ PLANS: Mapping[str, Callable[[random.Random, float, Counts], Iterator[Fault]]] =
     "freezes": _freezes,
     "rolling": _rolling,
     "etcd": _etcd,
+    "members": _members,
     "redis": _redis,
     "cuts": _cuts,
     "clocks": _clocks,

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos import network
+from tests.chaos import members, network
+from tests.chaos.facts import Claim
 from tests.chaos.load import Shape
 from tests.chaos.report import Report
 from tests.chaos.scenario import ENVIRONMENT, run
-from tests.chaos.schedule import PLANS, draw
+from tests.chaos.schedule import MEMBERS, PLANS, draw
 from tests.chaos.settings import ChaosSettings
 from tests.e2e.platform import Platform
 
@@ -23,12 +24,15 @@ MARKS = {
     "kills": pytest.mark.feature("SC-04"),
     "freezes": pytest.mark.feature("XC-04"),
     "etcd": pytest.mark.feature("XC-05"),
+    "members": pytest.mark.feature("XC-05"),
     "redis": pytest.mark.feature("XC-06"),
 }
 IN_TIME_S = {"sip_cluster": 3.0, "sip_proxy": 4.0}
 """New calls go on within so many seconds of a node's death; of any other's within a second. SIPp knows one proxy only: its calls
 wait for the retransmission (0.5, 1.5, 3.5 s) that finds it started again, where a trunk would take the next one."""
 OTHER_S = 1.0
+CATCHES_UP_S = 30.0
+"""Longest wait for a member of etcd to hold what the others hold, seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -51,16 +55,29 @@ async def test_nothing_that_dies_takes_a_call_with_it(
         pytest.skip(why)
     schedule = draw(plan, settings.seed, settings.minutes_of(plan), COUNTS)
     shape = Shape(routed_rate=settings.rate * 0.8, direct_rate=settings.rate * 0.2, seconds=schedule.seconds)
-    async with Platform(tmp_path / "mesh", COUNTS, ENVIRONMENT) as platform:
+    size = len(MEMBERS) if plan == "members" else 1
+    async with Platform(tmp_path / "mesh", COUNTS, ENVIRONMENT, etcd_members=size) as platform:
         report = await run(platform, schedule, shape, tmp_path, print)
+        restarted = {name for name, process in platform.mesh.processes.items() if process.restarts}
+        held = await members.hashes(platform.mesh, CATCHES_UP_S) if plan == "members" else {}
     kept = report.save()
     print("\n".join(report.lines()))
     assert report.violations == [], f"seed {settings.seed}; everything is in {kept}"
     assert report.complete_share >= COMPLETE
     if plan == "rolling":
         assert report.client_failures == 0, "a client saw a failed RPC"
-    if plan == "kills":
+    if plan in ("kills", "members"):
         assert _slow(report) == []
+    if plan == "members":  # a quorum stood all the time
+        assert restarted == set(MEMBERS), "what else needed a restart"
+        assert _moved(report) == [], "slots changed hands"
+        assert len(set(held.values())) == 1, f"members hold different things: {held}"
+
+
+def _moved(report: Report) -> list[Claim]:
+    """Claims that changed since the first fault."""
+    first = min(struck.at for struck in report.facts.struck)
+    return [claim for claim in report.facts.claims if claim.at > first]
 
 
 def _slow(report: Report) -> list[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
+from mesh.local.etcd_group import RESTART_S
 from mesh.local.layout import SERVICE_NUMBERS
-from tests.chaos.schedule import PLANS, SERVICES, STATEFUL, draw
+from tests.chaos.schedule import LEADER, MEMBERS, PLANS, SERVICES, STATEFUL, draw
 from tests.chaos.settings import MINUTES, ChaosSettings
 
 COUNTS = dict.fromkeys(SERVICES, 2)
@@ -38,6 +41,16 @@ def test_the_kills_of_twenty_minutes_reach_every_kind_of_process() -> None:
 def test_a_rolling_restart_reaches_every_instance_once() -> None:
     processes = [fault.process for fault in draw("rolling", 3, 20, COUNTS).faults]
     assert sorted(processes) == sorted(f"{service}-{n}" for service in SERVICES for n in range(2))
+
+
+def test_members_of_etcd_end_one_at_a_time_each_in_both_ways_and_the_leader_too() -> None:
+    for seed in range(20):
+        faults = draw("members", seed, MINUTES["members"], COUNTS).faults
+        struck = [(fault.kind, fault.process) for fault in faults]
+        assert sorted(struck[:-1]) == sorted((kind, name) for kind in ("kill", "drain") for name in MEMBERS)
+        assert struck[-1] == ("kill", LEADER)
+        pauses = [after.at - before.at for before, after in itertools.pairwise(faults)]
+        assert min(pauses) > 4 * RESTART_S, "the last one is back"
 
 
 def test_the_short_plan_kills_one_of_each_owner_and_a_sip_node() -> None:
