@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from itertools import count
 from typing import Final
 
 from voice.agent_state.v1.agent_pb2 import AgentInput
@@ -71,6 +73,7 @@ class AgentStateApp:
         self._logins = logins
         self._log = logger("agent_state")
         self._slots: dict[int, SlotState] = {}
+        self._numbers: defaultdict[int, Iterator[int]] = defaultdict(lambda: count(1))
         self._writers: dict[int, asyncio.Task[None]] = {}
         self._reader = log.reader()
         self._room = asyncio.Semaphore(BATCHES)
@@ -90,7 +93,9 @@ class AgentStateApp:
         """The slot is ours: what is stored, what is pending, and inputs from the cursor on."""
         number = int(slot)
         loaded = await self._store.load(number, epoch)
-        state = SlotState(number, epoch, loaded.agents, loaded.desks, loaded.cursor)
+        state = SlotState(
+            number, epoch, loaded.agents, loaded.desks, loaded.cursor, numbers=self._numbers[number]
+        )
         self._slots[number] = state
         self._writers[number] = detached(self._write(state), f"write slot {number}")
         self._performer.perform(loaded.pending, epoch, self._may(state), self._performed(state))

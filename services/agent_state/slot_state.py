@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from voice.record.v1.agent_pb2 import AgentEffect
@@ -49,8 +50,9 @@ class SlotState:
     """The cursor as it was last written."""
     trimmed: str = ""
     """What is before it is gone from the log."""
-    effects_made: int = 0
-    """Number of the last effect: their ids sort in the order they were caused."""
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))
+    """Numbers of effects: their ids sort in the order they were caused. A slot that comes back to its process under the same
+    epoch (its heir died before the hand-over) goes on with them: an id that a queue knows is not taken again."""
     unsaved: Unsaved = field(default_factory=Unsaved)
     waiters: dict[tuple[str, str], list[Waiter]] = field(default_factory=lambda: defaultdict(list))
     """Calls that wait for the outcome of a reservation: by agent and request id."""
@@ -82,8 +84,7 @@ class SlotState:
 
     def effect_id(self) -> str:
         """The id of the next effect: the epoch first, so that those of an heir sort behind."""
-        self.effects_made += 1
-        return f"{self.epoch:016x}.{self.slot:02x}.{self.effects_made:08x}"
+        return f"{self.epoch:016x}.{self.slot:02x}.{next(self.numbers):08x}"
 
     def take(self) -> Unsaved:
         """What is to be written now."""
