@@ -31,7 +31,7 @@ class Tally(NamedTuple):
 def _batch(work: tuple[int, int, frozenset[str]]) -> Tally:
     first, count, mutations = work
     gc.disable()  # a run leaves circles behind, which are cheaper to collect all at once
-    results = [run(seed, mutations=mutations) for seed in range(first, first + count)]
+    results = [_run(seed, mutations) for seed in range(first, first + count)]
     gc.collect()
     broken = [(result.seed, result.violations[0]) for result in results if result.violations]
     return Tally(
@@ -41,6 +41,14 @@ def _batch(work: tuple[int, int, frozenset[str]]) -> Tally:
         sum(bool(r.excused) for r in results),
         broken,
     )
+
+
+def _run(seed: int, mutations: frozenset[str]) -> Result:
+    try:
+        return run(seed, mutations=mutations)
+    except Exception as error:
+        error.add_note(f"seed {seed}")
+        raise
 
 
 def _work(first: int, count: int, mutations: frozenset[str]) -> Iterator[tuple[int, int, frozenset[str]]]:

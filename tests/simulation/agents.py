@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from voice.agent_state.v1.agent_pb2 import AgentInput
@@ -11,6 +13,7 @@ from voice.record.v1.agent_pb2 import AgentEffect
 
 from mesh.allocation import Slot
 from services.agent_state.agent import Agent
+from services.agent_state.app import HAND_OVER_S
 from services.agent_state.apply import Applier
 from services.agent_state.configured import NoAnswer
 from services.agent_state.effects import Deny, Grant
@@ -22,12 +25,13 @@ from services.agent_state.slot_state import SlotState, Unsaved
 from tests.simulation.events import AGENT, Publisher, Reader
 from tests.simulation.slots import Slots
 from tests.simulation.store import Answer, Line, SlotData
-from tests.simulation.world import MS, Process
+from tests.simulation.world import MS, SECOND, Process
 
 if TYPE_CHECKING:
     from tests.simulation.platform import Platform
 
 RETRY = 50 * MS
+HAND_OVER = int(HAND_OVER_S * SECOND)
 Decide = Callable[[str, "Grant | None"], None]
 """(reason, grant): NOT_OWNER, the reason of a denial, or "" with the grant."""
 
@@ -81,7 +85,9 @@ class Held:
         self.reader: Reader | None = None
         self.cursor = 0
         self.saving = False
-        self.due = 0
+        """A write is under way or about to begin: there is one at a time, in a slot that leaves too."""
+        self.left: Callable[[], None] | None = None
+        """Ends a hand-over; None while the slot is served, and once it is given up."""
 
 
 class AgentStateNode:
@@ -98,11 +104,17 @@ class AgentStateNode:
         self.rules = Rules(window_us=platform.schedule.window_us)
         self.applier = Applier(self.rules, _Configured(), Address("r1", process.incarnation), self._token)
         self.held: dict[Slot, Held] = {}
+        self._numbers: defaultdict[int, Iterator[int]] = defaultdict(lambda: count(1))
         self.slots = Slots(process, platform.etcd, platform.keys("agent_state"), self._acquire, self._release)
 
     def _token(self) -> str:
         self._tokens += 1
         return f"{self.process.incarnation}.{self._tokens}"
+
+    def _numbers_of(self, slot: int) -> Iterator[int]:
+        if "numbers" in self.world.mutations:
+            return count(1)
+        return self._numbers[slot]
 
     # -- slots ------------------------------------------------------------------------------------------------
 
@@ -120,7 +132,7 @@ class AgentStateNode:
                 key: unpack_desk(pack_desk(pickle.loads(raw)))
                 for key, raw in data.hashes.get("dns", {}).items()
             }
-            state = SlotState(number, epoch, agents, desks, "")
+            state = SlotState(number, epoch, agents, desks, "", numbers=self._numbers_of(number))
             held = self.held[slot] = Held(state)
             held.cursor = data.offsets.get("log", 0)
             pending = data.hashes.get("pending", {})
@@ -136,19 +148,39 @@ class AgentStateNode:
         self.line.take_over(slot, epoch, taken)
 
     def _release(self, slot: Slot, epoch: int, lost: bool, done: Callable[[], None]) -> None:
+        """What is not written is written before the slot is handed over, behind the write that may be under way; what
+        cannot be in time, the heir reads in the log again."""
         held = self.held.get(slot)
-        self._give_up(slot)
-        if held is not None and not lost:
-            self._save_last(held, done)
-        else:
+        if held is None or lost:
+            self._give_up(slot)
             done()
+            return
+
+        def left() -> None:
+            if held.left is not None:
+                held.left = None
+                self._gone(held)
+                done()
+
+        del self.held[slot]
+        self._close(held)
+        held.left = left
+        self.process.after(HAND_OVER, left)
+        if not held.saving:
+            held.saving = True
+            self._save(held)
 
     def _give_up(self, slot: Slot) -> None:
         held = self.held.pop(slot, None)
-        if held is None:
-            return
+        if held is not None:
+            self._close(held)
+            self._gone(held)
+
+    def _close(self, held: Held) -> None:
         if held.reader is not None:
             held.reader.close()
+
+    def _gone(self, held: Held) -> None:
         self.publisher.forget(held.state.streams())
         for waiters in held.state.waiters.values():
             for waiter in waiters:
@@ -229,24 +261,26 @@ class AgentStateNode:
 
     def _save(self, held: Held) -> None:
         state = held.state
-        if self.held.get(state.slot) is not held:
+        served = self.held.get(state.slot) is held
+        if not (served or held.left) or not state.unsaved.urgent:
             held.saving = False
-            return
-        unsaved = state.unsaved
-        if not unsaved.urgent:
-            held.saving = False
+            if held.left is not None:
+                held.left()
             return
         taken = state.take()
 
         def written(answer: Answer) -> None:
             if answer is Answer.STALE:
-                if self.held.get(state.slot) is held:
+                held.saving = False
+                if held.left is not None:
+                    held.left()
+                elif self.held.get(state.slot) is held:
                     self._give_up(state.slot)
             elif answer is Answer.AWAY:
                 state.put_back(taken)
                 self.process.after(RETRY, self._save, held)
             else:
-                if self.held.get(state.slot) is held:
+                if held.left is not None or self.held.get(state.slot) is held:
                     self._saved(held, taken)
                 self._save(held)
 
@@ -265,19 +299,6 @@ class AgentStateNode:
             for then in taken.then:
                 then()
         self.line.write(state.slot, state.epoch, tuple(puts), written, (("log", held.cursor),))
-
-    def _save_last(self, held: Held, done: Callable[[], None]) -> None:
-        """Before a slot is handed over: what is not written yet is written."""
-        taken = held.state.take()
-
-        def written(answer: Answer) -> None:
-            if answer is Answer.AWAY:
-                held.state.put_back(taken)
-                self.process.after(RETRY, self._save_last, held, done)
-            else:
-                done()
-
-        self._write(held, taken, written)
 
     def _saved(self, held: Held, taken: Unsaved) -> None:
         if "before" in self.world.mutations:

@@ -16,6 +16,7 @@ from mesh.allocation import Slot
 from services.sip_cluster import effects as do
 from services.sip_cluster import inputs
 from services.sip_cluster.calls import CallThread, Identity, Refusal, RequestRecord, TimerKind, Told
+from services.sip_cluster.engine import FENCE_S
 from services.sip_cluster.legs import IllegalFact
 from services.sip_cluster.machine import handle
 from services.sip_cluster.publishing import Publishing
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 LONGEST_CALL = 600 * SECOND
 PUBLISH_WAIT = int(PUBLISH_WAIT_S * SECOND)
+FENCE = int(FENCE_S * SECOND)
 _EVENTS = frozenset({do.Publish, do.PublishRequest, do.PublishForeign})
 Outcome = Told | Refusal
 Reply = Callable[[str, "Outcome | None"], None]
@@ -370,16 +372,31 @@ class SipNode:
                 done(False)
                 return
             self.platform.watch.acts("sip_cluster", slot, epoch)
-            self.serving[slot] = epoch
-            for ends, raw in data.hashes.get("ended", {}).values():
-                if ends > self.world.now:
-                    thread = revival.thread_of(raw)[0]
-                    self.ended[thread.identity.conn_id] = thread.requests
-            for raw in data.hashes.get("calls", {}).values():
-                self._revive(slot, epoch, raw)
-            done(True)
+            threads = data.hashes.get("calls", {})
+            if not threads:
+                self._take(slot, epoch, data, {}, done)
+                return
+            self.platform.streams.fence(
+                self.process,
+                dict.fromkeys(threads, epoch),
+                FENCE,
+                lambda ends: self._take(slot, epoch, data, ends or {}, done),
+            )
 
         self.line.take_over(slot, epoch, taken)
+
+    def _take(
+        self, slot: Slot, epoch: int, data: SlotData, ends: dict[str, int], done: Callable[[bool], None]
+    ) -> None:
+        """`ends`: of the streams, which are fenced; empty when Redis Queue has not answered."""
+        self.serving[slot] = epoch
+        for until, raw in data.hashes.get("ended", {}).values():
+            if until > self.world.now:
+                thread = revival.thread_of(raw)[0]
+                self.ended[thread.identity.conn_id] = thread.requests
+        for key, raw in data.hashes.get("calls", {}).items():
+            self._revive(slot, epoch, raw, ends.get(key, 0))
+        done(True)
 
     def _renew(self, slot: Slot, old: int, new: int, done: Callable[[bool | None], None]) -> None:
         """The claim ended with our lease, nobody else took it, and it is ours again (FencedStore.renew_fence)."""
@@ -390,8 +407,8 @@ class SipNode:
                     entry.epoch = new
         self.line.renew(slot, old, new, done)
 
-    def _revive(self, slot: Slot, epoch: int, raw: bytes) -> None:
-        thread, call_id, unacknowledged, pending = revival.thread_of(raw)
+    def _revive(self, slot: Slot, epoch: int, raw: bytes, end: int) -> None:
+        thread, call_id, unacknowledged, pending = revival.thread_of(raw, end)
         if thread.id in self.threads:
             return
         entry = self._enter(thread, call_id, epoch)

@@ -38,6 +38,8 @@ class Stream:
     """The stream of a call thread or an agent."""
 
     entries: list[Entry] = field(default_factory=list)
+    fence: int = 0
+    """Events of lower epochs are refused."""
 
     @property
     def last_seq(self) -> int:
@@ -46,8 +48,8 @@ class Stream:
 
     @property
     def epoch(self) -> int:
-        """Epoch of its last event."""
-        return self.entries[-1].epoch if self.entries else 0
+        """The epoch below which events are refused: of its last event, or its fence."""
+        return max(self.entries[-1].epoch if self.entries else 0, self.fence)
 
 
 class Journal:
@@ -161,6 +163,34 @@ class Streams:
         self.on_append(family, entry)
         self.journal(family, self._slot(family, key)).add(entry)
         return scripts.APPENDED
+
+    def fence(
+        self,
+        process: Process,
+        epochs: dict[str, int],
+        timeout: int,
+        told: Callable[[dict[str, int] | None], None],
+    ) -> None:
+        """FenceStreams: from now on the streams take nothing of lower epochs. `told(last sequence number of each)`, or
+        `told(None)` when there was no answer in time."""
+        world = self.world
+        deadline = world.now + timeout
+        when = max(world.now + world.delay(), self.silent_until)
+        if world.lost() or world.lost() or when >= deadline:
+            process.after(timeout, told, None)
+            return
+
+        def carry_out(life: int) -> None:
+            ends = {key: self._fence(key, epoch) for key, epoch in epochs.items()}
+            if life == process.starts:
+                process.after(world.delay(), lambda: told(ends if world.now < deadline else None))
+
+        world.after(when - world.now, carry_out, process.starts)
+
+    def _fence(self, key: str, epoch: int) -> int:
+        stream = self.by_key.setdefault(key, Stream())
+        stream.fence = max(stream.fence, epoch)
+        return stream.last_seq
 
 
 class Publisher:

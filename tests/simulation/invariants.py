@@ -160,7 +160,7 @@ class Watch:
                 self._say(EVENTS, f"stream {key}: {seqs}")
         for _, (thread, _, call_id) in self._platform.known_calls.items():
             found = streams.by_key.get(thread)
-            if found is None:
+            if found is None or not found.entries:
                 continue  # it died before anything was told
             if found.entries[-1].envelope.event.event_type != int(EventType.CALL_DELETED):
                 self._say(EVENTS, f"the stream of {thread} ({call_id}) does not end with CallDeleted")

@@ -17,10 +17,14 @@ if TYPE_CHECKING:
     from tests.simulation.calls import Entry, SipNode
 
 
-def thread_of(raw: bytes) -> tuple[CallThread, str, list[EventEnvelope], list[do.Effect]]:
-    """The thread of a snapshot as an heir gets it, through `records`; its caller, events and effects on their way."""
+def thread_of(raw: bytes, end: int = 0) -> tuple[CallThread, str, list[EventEnvelope], list[do.Effect]]:
+    """The thread of a snapshot as an heir gets it, through `records`; its caller, events and effects on their way. `end`: of
+    its stream; what the former owner told behind the snapshot keeps its numbers."""
     thread, call_id, events, pending = pickle.loads(raw)
-    restored = from_record(type(record := to_record(thread)).FromString(record.SerializeToString()))
+    stored = to_record(thread)
+    record = type(stored).FromString(stored.SerializeToString())
+    record.seq = max(record.seq, end)
+    restored = from_record(record)
     return restored, call_id, [EventEnvelope.FromString(event) for event in events], pending
 
 

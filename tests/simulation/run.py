@@ -274,7 +274,7 @@ class Run:
         if process.starts != life or not process.alive:
             return
         node = self.platform.nodes[process.incarnation]
-        if node.slots.owned and self.world.now < latest:
+        if node.slots.claimed and self.world.now < latest:
             self.world.after(100 * MS, self._drained, process, life, pause, latest)
             return
         self.platform.etcd.revoke(process.lease)

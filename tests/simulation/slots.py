@@ -6,13 +6,16 @@ from collections.abc import Callable
 
 from mesh.allocation import Slot
 from mesh.handover import Give, Peer, Take, decide
-from mesh.slots import RESETTLE_S, SETTLE_S
+from mesh.slots import RESETTLE_S, RETRY_S, SETTLE_S
 from tests.simulation.etcd import Etcd
 from tests.simulation.world import MS, SECOND, Process
 
 PACE = 20 * MS
 """Between two looks at what is to be done."""
 RETRY = 200 * MS
+GIVE_RETRY = int(RETRY_S * SECOND)
+UNANSWERED = 2 * SECOND
+"""How long a transaction is waited for (mesh.etcd.Etcd)."""
 SETTLE = int(SETTLE_S * SECOND)
 RESETTLE = int(RESETTLE_S * SECOND)
 """How long a node that joined, or has lost its lease, leaves free slots alone."""
@@ -50,6 +53,7 @@ class Slots:
         self._acquired: dict[Slot, int] = {}
         self._busy: set[Slot] = set()
         self._parting: dict[Slot, int] = {}
+        """Slots that are released for an heir, and whose claim may still be ours."""
         self._taking = False
         self._looking = False
         self._joined = self._world.now
@@ -65,6 +69,12 @@ class Slots:
     def may_act(self, slot: Slot) -> bool:
         """Whether an effect may leave without a fenced write."""
         return slot in self.owned and self._process.lease_good()
+
+    @property
+    def claimed(self) -> bool:
+        """Whether any slot is claimed for us, served or not."""
+        me = self._process.incarnation
+        return any(claim.node == me for claim in self._watcher.view.claims.values())
 
     def lease_lost(self) -> None:
         """What nobody else has is kept when it can be renewed, all else is let go; then there is a new lease."""
@@ -93,11 +103,13 @@ class Slots:
             return
         service, me, lease = self._process.service, self._process.incarnation, self._process.lease
         self._transaction(
-            lambda: self._etcd.take(service, (slot,), me, lease), lambda _: self._regained(slot)
+            lambda: self._etcd.take(service, (slot,), me, lease),
+            lambda answered: self._regained(slot, answered),
         )
 
-    def _regained(self, slot: Slot) -> None:
-        self._learn((slot,))
+    def _regained(self, slot: Slot, answered: bool) -> None:
+        if answered:
+            self._learn((slot,))
         if slot not in self._orphans:
             return
         claim = self._watcher.view.claims.get(slot)
@@ -149,6 +161,9 @@ class Slots:
         claims = self._watcher.view.claims
         for slot in [slot for slot in self._orphans if slot in claims and claims[slot].node != me]:
             del self._orphans[slot]
+        for slot, epoch in list(self._parting.items()):
+            if not self._mine(slot, me, lease) or claims[slot].epoch != epoch:
+                del self._parting[slot]
         for slot in [s for s in self._acquired if s not in self._orphans and not self._mine(s, me, lease)]:
             self.owned.pop(slot, None)
             self._let_go(slot)
@@ -158,6 +173,7 @@ class Slots:
                 and claim.lease == lease
                 and slot not in self._busy
                 and slot not in self._orphans
+                and slot not in self._parting
             ):
                 have = self._acquired.get(slot)
                 if have is None:
@@ -190,8 +206,8 @@ class Slots:
         self._changed()
 
     def _let_go(self, slot: Slot) -> None:
-        if slot in self._busy:
-            return
+        if slot in self._busy or slot not in self._acquired:
+            return  # a release that ended at once has looked again meanwhile, and let this one go too
         epoch = self._acquired.pop(slot)
         self._busy.add(slot)
         self._release(slot, epoch, True, lambda: self._again(slot))
@@ -216,12 +232,14 @@ class Slots:
         self._taking = True
         service, me, lease = self._process.service, self._process.incarnation, self._process.lease
         self._transaction(
-            lambda: self._etcd.take(service, effect.slots, me, lease), lambda _: self._took(effect.slots)
+            lambda: self._etcd.take(service, effect.slots, me, lease),
+            lambda answered: self._took(effect.slots, answered),
         )
 
-    def _took(self, slots: tuple[Slot, ...]) -> None:
+    def _took(self, slots: tuple[Slot, ...], answered: bool) -> None:
         self._taking = False
-        self._learn(slots)
+        if answered:
+            self._learn(slots)
         self._changed()
 
     def _learn(self, slots: tuple[Slot, ...]) -> None:
@@ -237,32 +255,55 @@ class Slots:
 
     def _give(self, effect: Give) -> None:
         for slot, epoch in effect.slots:
-            if slot in self._busy or self.owned.get(slot) != epoch:
+            if slot in self._busy or slot in self._orphans or self.owned.get(slot) != epoch:
                 continue
             del self.owned[slot]
             self._acquired.pop(slot)
+            self._parting[slot] = epoch
             self._busy.add(slot)
             self._release(slot, epoch, False, lambda s=slot, e=epoch: self._parted(s, e, effect.target))  # type: ignore[misc]
 
     def _parted(self, slot: Slot, epoch: int, target: Peer) -> None:
-        service = self._process.service
+        """Hands over what is released: again while nobody knows what became of it, and it is ours; who would take it back
+        before that is known could have an heir."""
+        self._busy.discard(slot)
+        if self._parting.get(slot) == epoch:
+            service = self._process.service
+            self._transaction(
+                lambda: self._etcd.give(service, ((slot, epoch),), target),
+                lambda answered: self._given(slot, epoch, target, answered),
+            )
+        self._changed()
 
-        def given(_: bool) -> None:
+    def _given(self, slot: Slot, epoch: int, target: Peer, answered: bool) -> None:
+        if answered:
             self._learn((slot,))
-            self._again(slot)
+        self._changed()
+        if self._parting.get(slot) != epoch:
+            return
+        if answered and target.lease not in self._etcd.leases:  # the heir has gone: we keep it
+            self._process.after(GIVE_RETRY, self._keep, slot, epoch)
+        else:
+            self._process.after(GIVE_RETRY, self._parted, slot, epoch, target)
 
-        self._transaction(lambda: self._etcd.give(service, ((slot, epoch),), target), given)
+    def _keep(self, slot: Slot, epoch: int) -> None:
+        if self._parting.get(slot) == epoch:
+            del self._parting[slot]
+            self._changed()
 
     def _transaction(self, work: Callable[[], bool], done: Callable[[bool], None]) -> None:
-        """A transaction that may not be answered; then the watch tells what became of it."""
+        """`done(whether it was answered)`: what is not, may have been carried out all the same."""
         world, process = self._world, self._process
         if not self._etcd.reaches(process):
-            process.after(SECOND, done, False)
+            process.after(UNANSWERED, done, False)
             return
         world.after(world.delay(), self._carried_out, process.starts, work, done)
 
     def _carried_out(self, life: int, work: Callable[[], bool], done: Callable[[bool], None]) -> None:
         if self._process.starts != life:
             return
-        result = work()
-        self._process.after(SECOND if self._world.lost() else self._world.delay(), done, result)
+        work()
+        if self._world.lost():
+            self._process.after(UNANSWERED, done, False)
+        else:
+            self._process.after(self._world.delay(), done, True)

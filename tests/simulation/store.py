@@ -16,11 +16,13 @@ from enum import Enum
 from typing import Any
 
 from mesh.allocation import Slot
-from mesh.store import BUDGET_S
+from mesh.store import BUDGET_S, READ_S
 from tests.simulation.world import SECOND, Process, World
 
 BUDGET = int(BUDGET_S * SECOND)
 """How long a write may take before it counts as not done."""
+READ = int(READ_S * SECOND)
+"""How long a read, or raising a fence, may take."""
 LATE_AFTER = 5 * SECOND
 """How late a request of a broken connection may still arrive."""
 Put = tuple[str, str, Any]
@@ -79,10 +81,12 @@ class Store:
         """The fenced write."""
         data = self.data(service, slot)
         known = data.lines.get(writer, 0)
-        if epoch < data.fence or (epoch == data.fence and line < known):
+        if epoch < data.fence and "fence" not in self.world.mutations:
             self.refused += 1
-            if "fence" not in self.world.mutations:
-                return Answer.STALE if epoch < data.fence else Answer.AWAY
+            return Answer.STALE
+        if epoch == data.fence and line < known and "line" not in self.world.mutations:
+            self.refused += 1
+            return Answer.AWAY
         if epoch > data.fence:
             data.lines.clear()
         data.fence = max(epoch, data.fence)
@@ -149,7 +153,7 @@ class Line:
             else:
                 done(answer is Answer.DONE and (found[-1] <= old or found[-1] == new))
 
-        self._send(work, answered, 2 * SECOND)
+        self._send(work, answered, READ)
 
     def gate(self, slot: Slot, epoch: int, then: Callable[[bool], None]) -> None:
         """Whether an effect for the slot may leave (mesh.gate): at once while the lease is good, else behind a fenced
@@ -171,16 +175,25 @@ class Line:
 
         def raised(answer: Answer) -> None:
             if answer is Answer.DONE:
-                self._world.after(self._world.delay(), self._read, self._process.starts, slot, done)
+                self._ask(slot, done)
             else:
                 done(None)
 
         if "raise" in self._world.mutations:
-            self._world.after(self._world.delay(), self._read, self._process.starts, slot, done)
-            return
-        self.write(slot, epoch, (), raised, budget=2 * SECOND)
+            self._ask(slot, done)
+        else:
+            self.write(slot, epoch, (), raised, budget=READ)
 
-    def _read(self, life: int, slot: Slot, done: Callable[[SlotData | None], None]) -> None:
+    def _ask(self, slot: Slot, done: Callable[[SlotData | None], None]) -> None:
+        world = self._world
+        sent = world.now
+
+        def found(data: SlotData) -> None:
+            done(data if world.now - sent < READ else None)
+
+        world.after(world.delay(), self._read, self._process.starts, slot, found)
+
+    def _read(self, life: int, slot: Slot, done: Callable[[SlotData], None]) -> None:
         if life != self._process.starts:
             return
         data = self._store.data(self._process.service, slot)
@@ -191,13 +204,16 @@ class Line:
 
     def _send(self, work: Callable[[int], Answer], done: Callable[[Answer], None], budget: int) -> None:
         world, process = self._world, self._process
-        when = max(self._busy_until, world.now + world.delay(), self._store.silent_until)
+        sent = world.now
+        when = max(self._busy_until, sent + world.delay(), self._store.silent_until)
         answered = [False]
 
         def answer(result: Answer) -> None:
+            # A process that stood still finds its time up before the answer that has waited for it (`RedisLine`: the
+            # timer fails the write in the turn in which the socket is read): it proves nothing any more.
             if not answered[0]:
                 answered[0] = True
-                done(result)
+                done(result if world.now - sent < budget else Answer.AWAY)
 
         if world.lost():
             # The connection breaks. What was in it may still be carried out, late, beside what a new one sends.
@@ -212,13 +228,20 @@ class Line:
         self._busy_until = when
         if when - world.now > budget // 2:
             process.after(budget, answer, Answer.AWAY)
-        world.after(when - world.now, self._carry_out, process.starts, work, self._number, answer)
+        world.after(
+            when - world.now, self._carry_out, process.starts, work, self._number, answer, sent + budget
+        )
 
     def _late(self, work: Callable[[int], Answer], line: int) -> None:
         work(line)
 
     def _carry_out(
-        self, life: int, work: Callable[[int], Answer], line: int, answer: Callable[[Answer], None]
+        self,
+        life: int,
+        work: Callable[[int], Answer],
+        line: int,
+        answer: Callable[[Answer], None],
+        deadline: int,
     ) -> None:
         # What a process sent before it died or stood still is carried out all the same.
         result = work(line)
@@ -231,4 +254,4 @@ class Line:
         elif life == self._process.starts:
             now = self._world.now
             self._answers_at = max(self._answers_at, now + self._world.delay())  # answers come in order
-            self._process.after(self._answers_at - now, answer, result)
+            self._process.after(max(0, min(self._answers_at, deadline) - now), answer, result)
