@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import hashlib
 import urllib.request
 from collections.abc import Mapping
 
+import grpc.aio
+from etcdserverpb import rpc_pb2 as pb
+from etcdserverpb import rpc_pb2_grpc as rpc
+
 from mesh.etcd import Etcd
+from mesh.etcd_values import CHANNEL_OPTIONS
 from mesh.local import LocalMesh
 from mesh.local.layout import ETCD_PORT
 
@@ -36,34 +41,36 @@ async def leader(mesh: LocalMesh, seconds: float) -> str:
             await asyncio.sleep(POLL_S)
 
 
-async def hashes(mesh: LocalMesh, seconds: float) -> Mapping[str, int]:
-    """Hash of everything each member holds, all at one revision. Waits for members that are behind; TimeoutError after
-    `seconds`."""
+async def digests(mesh: LocalMesh, seconds: float) -> Mapping[str, str]:
+    """Digest of every key each member holds, all as they were at one revision. A member that is behind catches up first;
+    EtcdError and AioRpcError when one does not answer within `seconds`."""
     etcd = Etcd(mesh.etcd)
     try:
         _, revision = await etcd.identity()
     finally:
         await etcd.close()
-    body = json.dumps({"revision": str(revision)}).encode()
-    found: dict[str, int] = {}
-    async with asyncio.timeout(seconds):
-        while missing := addresses(mesh).keys() - found.keys():
-            for name in missing:
-                answer = await _asked(addresses(mesh)[name], "/v3/maintenance/hash", body)
-                if '"hash"' in answer:
-                    found[name] = int(json.loads(answer)["hash"])
-            await asyncio.sleep(POLL_S)
-    return found
+    return {name: await _digest(address, revision, seconds) for name, address in addresses(mesh).items()}
 
 
-async def _asked(address: str, path: str, body: bytes | None = None) -> str:
+async def _digest(address: str, revision: int, seconds: float) -> str:
+    """A linearizable read waits until the member asked has everything; what it tells then is its own copy."""
+    everything = pb.RangeRequest(key=b"\0", range_end=b"\0", revision=revision)
+    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+        answer = await rpc.KVStub(channel).Range(everything, timeout=seconds)
+    found = hashlib.sha256()
+    for item in answer.kvs:
+        found.update(item.SerializeToString(deterministic=True))
+    return found.hexdigest()
+
+
+async def _asked(address: str, path: str) -> str:
     """The answer over HTTP; empty without one, and when it is a refusal."""
-    return await asyncio.to_thread(_read, urllib.request.Request(f"http://{address}{path}", body))
+    return await asyncio.to_thread(_read, f"http://{address}{path}")
 
 
-def _read(request: urllib.request.Request) -> str:
+def _read(url: str) -> str:
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
+        with urllib.request.urlopen(url, timeout=ANSWER_S) as answer:
             return str(answer.read().decode())
     except OSError:  # URLError, HTTPError and a timeout are some
         return ""

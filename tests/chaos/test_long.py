@@ -59,7 +59,7 @@ async def test_nothing_that_dies_takes_a_call_with_it(
     async with Platform(tmp_path / "mesh", COUNTS, ENVIRONMENT, etcd_members=size) as platform:
         report = await run(platform, schedule, shape, tmp_path, print)
         restarted = {name for name, process in platform.mesh.processes.items() if process.restarts}
-        held = await members.hashes(platform.mesh, CATCHES_UP_S) if plan == "members" else {}
+        held = await members.digests(platform.mesh, CATCHES_UP_S) if plan == "members" else {}
     kept = report.save()
     print("\n".join(report.lines()))
     assert report.violations == [], f"seed {settings.seed}; everything is in {kept}"
