@@ -18,7 +18,7 @@ from mesh.handover import Claim, Peer, View
 
 TAKE_BATCH = MAX_TXN_OPS
 """Claims a transaction."""
-GIVE_BATCH = 64
+GIVE_BATCH = 32
 """Hand-overs a transaction: a slot that is slow to release keeps no more than these waiting."""
 
 M = TypeVar("M", NodeRecord, SlotClaim)

@@ -85,6 +85,7 @@ class Membership:
         state: NodeState.ValueType | None = None,
         capacity: int | None = None,
         takes_slots: bool | None = None,
+        served_revision: int | None = None,
     ) -> None:
         """Changes the record. Load is written at most once a second, any other change at once.
 
@@ -97,6 +98,8 @@ class Membership:
             record.capacity, self._urgent = capacity, True
         if takes_slots is not None and record.takes_slots != takes_slots:
             record.takes_slots, self._urgent = takes_slots, True
+        if served_revision is not None and record.served_revision != served_revision:
+            record.served_revision, self._urgent = served_revision, True
         if load is not None:
             record.load = load
         self._wake.set()

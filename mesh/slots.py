@@ -38,6 +38,10 @@ RENEW_S = 2.0
 """How long a new lease waits for slots to be renewed; they go on being renewed then, seconds."""
 PACE_S = 0.01
 """Least time between two decisions: many slots acquired one after the other are one change, seconds."""
+GIFTS = 2
+"""Hand-overs at once: all other slots are served here until it is their turn."""
+TAKEN_UP_S = 0.5
+"""How long the heir is waited for after each, until it says that it serves what it was given, seconds."""
 RETRY_S = 0.1
 """Pause after a transaction that failed, seconds."""
 
@@ -116,6 +120,9 @@ class Slots:
         self._joined_at: float | None = None
         self._regaining = 0
         self._taking: set[SlotKey] = set()
+        self._giving: set[SlotKey] = set()
+        self._gift = asyncio.Semaphore(GIFTS)
+        self._served = 0
         self._work: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._news = asyncio.Event()
@@ -214,6 +221,8 @@ class Slots:
                 log.critical("etcd was replaced: its claims and epochs are not the ones Redis knows")
             if self._claims.told(batch):
                 self._seen()
+            else:
+                self._news.set()
 
     async def _lease_lost(self) -> None:
         self._claims.forget(self._membership.incarnation)
@@ -286,6 +295,7 @@ class Slots:
             unsettled = self._joined_at + self._settle_s - time.monotonic()
             if unsettled > 0:  # timers may ring early, so look again
                 asyncio.get_running_loop().call_later(unsettled, self._wake.set)
+            self._tell_served()
             me, view = self._membership.incarnation, self._claims.view
             for effect in decide(view, me, self._keys(), list(self._holdings.owned), settled=unsettled <= 0):
                 if isinstance(effect, Take):
@@ -294,9 +304,20 @@ class Slots:
                         self._taking.update(batch)
                         self._begin(self._take(batch))
                 else:
-                    for gift in _batches(effect.slots, GIVE_BATCH):
+                    parting = [item for item in effect.slots if item[0] not in self._giving]
+                    for gift in _batches(parting, GIVE_BATCH):
+                        self._giving.update(slot for slot, _ in gift)
                         self._begin(self._give(Give(effect.target, tuple(gift))))
             await asyncio.sleep(PACE_S)
+
+    def _tell_served(self) -> None:
+        """Up to which revision I serve what was claimed for me."""
+        held = self._holdings
+        open_ = [epoch for slot, epoch in held.claimed_epochs.items() if held.owned.get(slot) != epoch]
+        served = min(open_) - 1 if open_ else max(held.claimed_epochs.values(), default=1)
+        if served > self._served:
+            self._served = served
+            self._membership.announce(served_revision=served)
 
     async def _take(self, slots: Sequence[SlotKey]) -> None:
         lease = self._membership.lease.id
@@ -312,12 +333,20 @@ class Slots:
             self._seen()
 
     async def _give(self, gift: Give) -> None:
+        try:
+            async with self._gift:
+                await self._part_with(gift)
+        finally:
+            self._giving.difference_update(slot for slot, _ in gift.slots)
+
+    async def _part_with(self, gift: Give) -> None:
         parted = await asyncio.gather(*(self._holdings.part(slot, epoch) for slot, epoch in gift.slots))
         left = [item for item, done in zip(gift.slots, parted, strict=True) if done]
         try:
             while left and not await self._given(left, gift):
                 mine = self._holdings.claimed_epochs
                 left = [(slot, epoch) for slot, epoch in left if mine.get(slot) == epoch]
+            await self._taken_up(gift)
         except LeaseNotFound:
             log.info("heir has gone before the hand-over", family=self.family, heir=gift.target.incarnation)
             await asyncio.sleep(RETRY_S)
@@ -325,6 +354,17 @@ class Slots:
             self._seen()
             for slot, epoch in left:
                 self._holdings.keep(slot, epoch)
+
+    async def _taken_up(self, gift: Give) -> None:
+        """Waits until the heir serves these slots."""
+        heir, claims = gift.target.incarnation, self._claims
+        epochs = [
+            claim.epoch for s, _ in gift.slots if (claim := claims.view.claims.get(s)) and claim.node == heir
+        ]
+        deadline = time.monotonic() + TAKEN_UP_S
+        while (record := claims.records.get(heir)) and 0 < record.served_revision < max(epochs, default=0):
+            if not await self._changed_before(deadline):
+                return
 
     async def _given(self, slots: Sequence[tuple[SlotKey, int]], gift: Give) -> bool:
         """Tries once; afterwards the view knows. False when it has to be tried again with what is still

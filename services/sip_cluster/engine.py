@@ -17,6 +17,7 @@ from mesh.rq import THREAD, Rq
 from mesh.service import Service, main
 from mesh.slots import ReleaseReason, SlotKey, Slots
 from mesh.store import FencedStore, check_pairing
+from services.sip_cluster.fencing import Fencing
 from services.sip_cluster.handing_over import HandingOver
 from services.sip_cluster.holding import Holding
 from services.sip_cluster.inputs import Drop
@@ -127,7 +128,7 @@ class Engine:
             publishing,
             Takeover(self.endpoint, self.signalling, self.hops),
             self.numbers,
-            lambda epochs: self._rq.fence_streams(THREAD, epochs, timeout=FENCE_S),
+            Fencing(lambda epochs: self._rq.fence_streams(THREAD, epochs, timeout=FENCE_S)),
         )
         self._handing_over = HandingOver(self.node, self.snapshots, self.signalling)
         self.routers = RouterWatch(self._routers, settings.router_grace_ms / 1000, self.node.router_lost)

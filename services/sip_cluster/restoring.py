@@ -6,8 +6,6 @@ in which a message could meet half a call.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-
 from google.protobuf.message import DecodeError
 from voice.error.v1.reason_pb2 import Reason
 from voice.record.v1.sip_call_pb2 import SIP_PENDING_KIND_ANSWER_BYE, SipCall
@@ -18,15 +16,13 @@ from mesh.telemetry import logger
 from services.sip_cluster import inputs, pending, resuming
 from services.sip_cluster.calls import LegState
 from services.sip_cluster.entry import Entry
+from services.sip_cluster.fencing import Fence
 from services.sip_cluster.node import Node
 from services.sip_cluster.numbers import Numbers
 from services.sip_cluster.publishing import Publishing
 from services.sip_cluster.records import from_record
 from services.sip_cluster.snapshots import Snapshots
 from services.sip_cluster.takeover import Takeover
-
-Fence = Callable[[Mapping[str, int]], Awaitable[Mapping[str, int]]]
-"""Stream -> epoch: lower epochs are refused from now on. Gives the streams' last sequence numbers. Raises DomainError."""
 
 
 class Restoring:

@@ -12,9 +12,11 @@ import pytest
 import redis.asyncio
 from voice.mesh.v1.node_pb2 import NodeRecord
 
+from mesh.claims import GIVE_BATCH
 from mesh.etcd import Etcd, EtcdUnavailable
 from mesh.identifiers import new_call_uuid, sip_slot_of_call_uuid
 from mesh.ownership import Membership, boottime_ns
+from mesh.slots import GIFTS
 from tests.integration.mesh.cluster import COUNT, TTL_S, Cluster, until, until_owned
 from tests.integration.servers import EtcdCluster, EtcdServer, RedisServer
 
@@ -177,6 +179,24 @@ async def test_a_drain_hands_everything_over_within_a_second(cluster: Cluster) -
     taken = [event for node in cluster.nodes[1:] for event in node.of("acquired")]
     assert max(event["at"] for event in taken) - started["at"] < 1_000_000_000
     assert_one_owner_at_a_time(cluster)
+
+
+@pytest.mark.feature("SC-11")
+async def test_few_slots_are_without_an_owner_while_many_are_handed_over(cluster: Cluster) -> None:
+    """The next slots are let go when the heir says that it serves those before."""
+    await cluster.add("n-0.00000000")
+    await until(cluster.even("n-0.00000000"), 20, cluster.describe)
+    await cluster.add("n-1.00000001")
+    await until(cluster.even("n-0.00000000", "n-1.00000001"), 20, cluster.describe)
+    leaving, heir = cluster.nodes
+    leaving.tell("drain")
+    await until(cluster.even("n-1.00000001"), 10, cluster.describe)
+    let_go = [(event["at"], 1) for event in leaving.of("released", reason="handed over")]
+    taken = [(event["at"], -1) for event in heir.of("acquired")]
+    assert len(let_go) == len(taken) == COUNT
+    between = list(itertools.accumulate(step for _, step in sorted(let_go + taken)))
+    assert 0 < max(between) <= GIFTS * GIVE_BATCH
+    assert between[-1] == 0
 
 
 async def test_etcd_paused_or_restarted_loses_and_doubles_nothing(

@@ -212,6 +212,12 @@ class NodeRecord(betterproto2.Message):
     Whether the node takes part in the ownership of its service's slots: false until it can acquire them.
     """
 
+    served_revision: "int" = betterproto2.field(15, betterproto2.TYPE_INT64)
+    """
+    Every slot claimed for the node up to this etcd revision is served by it. Whoever hands slots over waits for it before
+    giving more, so that few slots are without an owner at a time. 0: the node does not tell.
+    """
+
 
 default_message_pool.register_message("voice.mesh.v1", "NodeRecord", NodeRecord)
 

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18voice/mesh/v1/node.proto\x12\rvoice.mesh.v1\"\xa2\x02\n\nNodeRecord\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0f\n\x07service\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x0c\n\x04zone\x18\x05 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x06 \x01(\t\x12\x13\n\x0bsip_address\x18\x07 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x08 \x01(\x05\x12\x0c\n\x04load\x18\t \x01(\x05\x12\'\n\x05state\x18\n \x01(\x0e\x32\x18.voice.mesh.v1.NodeState\x12\x0f\n\x07tenants\x18\x0b \x03(\t\x12\x15\n\rrecord_format\x18\x0c \x01(\x05\x12\x15\n\rconfig_sha256\x18\r \x01(\t\x12\x13\n\x0btakes_slots\x18\x0e \x01(\x08\"\x19\n\tSlotClaim\x12\x0c\n\x04node\x18\x01 \x01(\t*r\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14NODE_STATE_NOT_READY\x10\x01\x12\x16\n\x12NODE_STATE_SERVING\x10\x02\x12\x17\n\x13NODE_STATE_DRAINING\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18voice/mesh/v1/node.proto\x12\rvoice.mesh.v1\"\xbb\x02\n\nNodeRecord\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0f\n\x07service\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x0c\n\x04zone\x18\x05 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x06 \x01(\t\x12\x13\n\x0bsip_address\x18\x07 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x08 \x01(\x05\x12\x0c\n\x04load\x18\t \x01(\x05\x12\'\n\x05state\x18\n \x01(\x0e\x32\x18.voice.mesh.v1.NodeState\x12\x0f\n\x07tenants\x18\x0b \x03(\t\x12\x15\n\rrecord_format\x18\x0c \x01(\x05\x12\x15\n\rconfig_sha256\x18\r \x01(\t\x12\x13\n\x0btakes_slots\x18\x0e \x01(\x08\x12\x17\n\x0fserved_revision\x18\x0f \x01(\x03\"\x19\n\tSlotClaim\x12\x0c\n\x04node\x18\x01 \x01(\t*r\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14NODE_STATE_NOT_READY\x10\x01\x12\x16\n\x12NODE_STATE_SERVING\x10\x02\x12\x17\n\x13NODE_STATE_DRAINING\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'voice.mesh.v1.node_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NODESTATE']._serialized_start=363
-  _globals['_NODESTATE']._serialized_end=477
+  _globals['_NODESTATE']._serialized_start=388
+  _globals['_NODESTATE']._serialized_end=502
   _globals['_NODERECORD']._serialized_start=44
-  _globals['_NODERECORD']._serialized_end=334
-  _globals['_SLOTCLAIM']._serialized_start=336
-  _globals['_SLOTCLAIM']._serialized_end=361
+  _globals['_NODERECORD']._serialized_end=359
+  _globals['_SLOTCLAIM']._serialized_start=361
+  _globals['_SLOTCLAIM']._serialized_end=386
 # @@protoc_insertion_point(module_scope)

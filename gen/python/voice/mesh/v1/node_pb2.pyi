@@ -67,6 +67,7 @@ class NodeRecord(_message.Message):
     RECORD_FORMAT_FIELD_NUMBER: _builtins.int
     CONFIG_SHA256_FIELD_NUMBER: _builtins.int
     TAKES_SLOTS_FIELD_NUMBER: _builtins.int
+    SERVED_REVISION_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Node id, stable over restarts: "sip_cluster-0"."""
     incarnation: _builtins.str
@@ -93,6 +94,10 @@ class NodeRecord(_message.Message):
     """SHA-256 of the node's effective configuration file, hex."""
     takes_slots: _builtins.bool
     """Whether the node takes part in the ownership of its service's slots: false until it can acquire them."""
+    served_revision: _builtins.int
+    """Every slot claimed for the node up to this etcd revision is served by it. Whoever hands slots over waits for it before
+    giving more, so that few slots are without an owner at a time. 0: the node does not tell.
+    """
     @_builtins.property
     def tenants(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Tenants the node is dedicated to; empty means all."""
@@ -114,10 +119,11 @@ class NodeRecord(_message.Message):
         record_format: _builtins.int = ...,
         config_sha256: _builtins.str = ...,
         takes_slots: _builtins.bool = ...,
+        served_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capacity", b"capacity", "config_sha256", b"config_sha256", "incarnation", b"incarnation", "load", b"load", "node", b"node", "record_format", b"record_format", "service", b"service", "sip_address", b"sip_address", "state", b"state", "takes_slots", b"takes_slots", "tenants", b"tenants", "version", b"version", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capacity", b"capacity", "config_sha256", b"config_sha256", "incarnation", b"incarnation", "load", b"load", "node", b"node", "record_format", b"record_format", "served_revision", b"served_revision", "service", b"service", "sip_address", b"sip_address", "state", b"state", "takes_slots", b"takes_slots", "tenants", b"tenants", "version", b"version", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
