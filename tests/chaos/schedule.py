@@ -211,6 +211,7 @@ def _short(rng: random.Random, seconds: float, counts: Counts) -> Iterator[Fault
 PLANS: Mapping[str, Callable[[random.Random, float, Counts], Iterator[Fault]]] = {
     "short": _short,
     "kills": _kills,
+    "thousand": _kills,
     "fast_kills": _fast_kills,
     "freezes": _freezes,
     "rolling": _rolling,
