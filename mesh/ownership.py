@@ -2,7 +2,8 @@
 
 Decisions live one a file: `lease.py` (how a node stays alive), `membership.py` (what it tells of itself),
 `allocation.py` (which node should have which slot), `handover.py` (what to do about it now), `claims.py`
-(what etcd holds), `holdings.py` (acquire and release of one slot), `slots.py` (all of it together).
+(what etcd holds), `holdings.py` (acquire and release of one slot), `giving.py` (hand-overs), `slots.py` (all
+of it together).
 
     async def acquire(slot, epoch):                     # an heir or a new owner
         await store.raise_fence(slot, epoch)            # first: from now on the former owner writes nothing

@@ -17,10 +17,11 @@ from prometheus_client import Counter
 from voice.error.v1.reason_pb2 import Reason
 
 from mesh.allocation import Slot as SlotKey
-from mesh.claims import GIVE_BATCH, TAKE_BATCH, Claims, by_name, number_below
+from mesh.claims import TAKE_BATCH, Claims, by_name, number_below
 from mesh.errors import DomainError
 from mesh.etcd import EtcdUnavailable, LeaseNotFound, Watch
-from mesh.handover import Give, Take, complete, decide
+from mesh.giving import Giving
+from mesh.handover import Take, complete, decide
 from mesh.holdings import Acquire, Holdings, Release, ReleaseReason, Renew
 from mesh.membership import Membership
 from mesh.steady import steady
@@ -38,10 +39,6 @@ RENEW_S = 2.0
 """How long a new lease waits for slots to be renewed; they go on being renewed then, seconds."""
 PACE_S = 0.01
 """Least time between two decisions: many slots acquired one after the other are one change, seconds."""
-GIFTS = 2
-"""Hand-overs at once: all other slots are served here until it is their turn."""
-TAKEN_UP_S = 0.5
-"""How long the heir is waited for after each, until it says that it serves what it was given, seconds."""
 RETRY_S = 0.1
 """Pause after a transaction that failed, seconds."""
 
@@ -120,8 +117,14 @@ class Slots:
         self._joined_at: float | None = None
         self._regaining = 0
         self._taking: set[SlotKey] = set()
-        self._giving: set[SlotKey] = set()
-        self._gift = asyncio.Semaphore(GIFTS)
+        self._giving = Giving(
+            family,
+            self._claims,
+            self._holdings,
+            seen=self._seen,
+            failed=self._failed,
+            changed_before=self._changed_before,
+        )
         self._served = 0
         self._work: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
@@ -304,10 +307,8 @@ class Slots:
                         self._taking.update(batch)
                         self._begin(self._take(batch))
                 else:
-                    parting = [item for item in effect.slots if item[0] not in self._giving]
-                    for gift in _batches(parting, GIVE_BATCH):
-                        self._giving.update(slot for slot, _ in gift)
-                        self._begin(self._give(Give(effect.target, tuple(gift))))
+                    for gift in self._giving.gifts(effect):
+                        self._begin(self._giving.give(gift))
             await asyncio.sleep(PACE_S)
 
     def _tell_served(self) -> None:
@@ -330,53 +331,6 @@ class Slots:
             await asyncio.sleep(RETRY_S)
         finally:
             self._taking.difference_update(slots)
-            self._seen()
-
-    async def _give(self, gift: Give) -> None:
-        try:
-            async with self._gift:
-                await self._part_with(gift)
-        finally:
-            self._giving.difference_update(slot for slot, _ in gift.slots)
-
-    async def _part_with(self, gift: Give) -> None:
-        parted = await asyncio.gather(*(self._holdings.part(slot, epoch) for slot, epoch in gift.slots))
-        left = [item for item, done in zip(gift.slots, parted, strict=True) if done]
-        try:
-            while left and not await self._given(left, gift):
-                mine = self._holdings.claimed_epochs
-                left = [(slot, epoch) for slot, epoch in left if mine.get(slot) == epoch]
-            await self._taken_up(gift)
-        except LeaseNotFound:
-            log.info("heir has gone before the hand-over", family=self.family, heir=gift.target.incarnation)
-            await asyncio.sleep(RETRY_S)
-        finally:
-            self._seen()
-            for slot, epoch in left:
-                self._holdings.keep(slot, epoch)
-
-    async def _taken_up(self, gift: Give) -> None:
-        """Waits until the heir serves these slots."""
-        heir, claims = gift.target.incarnation, self._claims
-        epochs = [
-            claim.epoch for s, _ in gift.slots if (claim := claims.view.claims.get(s)) and claim.node == heir
-        ]
-        deadline = time.monotonic() + TAKEN_UP_S
-        while (record := claims.records.get(heir)) and 0 < record.served_revision < max(epochs, default=0):
-            if not await self._changed_before(deadline):
-                return
-
-    async def _given(self, slots: Sequence[tuple[SlotKey, int]], gift: Give) -> bool:
-        """Tries once; afterwards the view knows. False when it has to be tried again with what is still
-        mine."""
-        try:
-            return await self._claims.give(slots, gift.target)
-        except EtcdUnavailable as error:
-            self._failed()
-            log.warning("hand-over not answered", family=self.family, slots=len(slots), problem=str(error))
-            await asyncio.sleep(RETRY_S)
-            return False
-        finally:
             self._seen()
 
     # -- plumbing --------------------------------------------------------------------------------------------

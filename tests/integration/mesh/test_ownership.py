@@ -14,9 +14,9 @@ from voice.mesh.v1.node_pb2 import NodeRecord
 
 from mesh.claims import GIVE_BATCH
 from mesh.etcd import Etcd, EtcdUnavailable
+from mesh.giving import GIFTS
 from mesh.identifiers import new_call_uuid, sip_slot_of_call_uuid
 from mesh.ownership import Membership, boottime_ns
-from mesh.slots import GIFTS
 from tests.integration.mesh.cluster import COUNT, TTL_S, Cluster, until, until_owned
 from tests.integration.servers import EtcdCluster, EtcdServer, RedisServer
 
