@@ -17,7 +17,9 @@ FREEZE_S = 10.0
 OUTAGE_S = 60.0
 """How long etcd is away."""
 MEMBERS = ("etcd-0", "etcd-1", "etcd-2")
-"""Members of etcd on the platform of the plan `members`."""
+"""Members of etcd, on the platform of the plans in WITH_MEMBERS."""
+WITH_MEMBERS = ("members", "frozen_leader")
+"""Plans whose etcd has members."""
 LEADER = "etcd-leader"
 """In a schedule: whichever member leads at that moment."""
 MEMBER_EVERY_S = 20.0
@@ -143,6 +145,14 @@ def _members(rng: random.Random, seconds: float, counts: Counts) -> Iterator[Fau
             at += MEMBER_EVERY_S
 
 
+def _frozen_leader(rng: random.Random, seconds: float, counts: Counts) -> Iterator[Fault]:
+    """Whichever member of etcd leads stands still past every lease, goes on, and finds a successor."""
+    at = 8.0
+    while at + FREEZE_S < seconds:
+        yield Fault(at + rng.uniform(0, 4), "freeze", LEADER, rng.uniform(FREEZE_S / 2, FREEZE_S - 4))
+        at += FREEZE_S + 14.0
+
+
 def _redis(rng: random.Random, seconds: float, counts: Counts) -> Iterator[Fault]:
     """The Redis primary is killed; half a minute later its heir."""
     yield Fault(10.0, "kill", "redis-primary")
@@ -217,6 +227,7 @@ PLANS: Mapping[str, Callable[[random.Random, float, Counts], Iterator[Fault]]] =
     "rolling": _rolling,
     "etcd": _etcd,
     "members": _members,
+    "frozen_leader": _frozen_leader,
     "redis": _redis,
     "cuts": _cuts,
     "clocks": _clocks,

@@ -11,8 +11,8 @@ from tests.chaos.schedule import PLANS
 
 MINUTES: Mapping[str, float] = {
     "short": 0.25, "kills": 20, "thousand": 20, "fast_kills": 3,
-    "freezes": 4, "rolling": 6, "etcd": 2.5, "members": 2.5, "redis": 1.5, "cuts": 4,
-    "clocks": 2.5, "stores": 2, "mixed": 5,
+    "freezes": 4, "rolling": 6, "etcd": 2.5, "members": 2.5, "frozen_leader": 1.5, "redis": 1.5,
+    "cuts": 4, "clocks": 2.5, "stores": 2, "mixed": 5,
 }  # fmt: skip
 """How long new calls are made in each plan: until every kind of process had its turn."""
 DEFAULT = ("kills", "freezes", "rolling", "etcd", "members", "redis")

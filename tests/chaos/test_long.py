@@ -11,7 +11,7 @@ from tests.chaos.facts import Claim
 from tests.chaos.load import Shape
 from tests.chaos.report import Report
 from tests.chaos.scenario import ENVIRONMENT, run
-from tests.chaos.schedule import MEMBERS, PLANS, draw
+from tests.chaos.schedule import MEMBERS, PLANS, WITH_MEMBERS, draw
 from tests.chaos.settings import ChaosSettings
 from tests.e2e.platform import Platform
 
@@ -58,7 +58,7 @@ async def test_nothing_that_dies_takes_a_call_with_it(
         pytest.skip(why)
     schedule = draw(plan, settings.seed, settings.minutes_of(plan), COUNTS)
     shape = _shape(plan, settings.rate, schedule.seconds)
-    size = len(MEMBERS) if plan == "members" else 1
+    size = len(MEMBERS) if plan in WITH_MEMBERS else 1
     async with Platform(tmp_path / "mesh", COUNTS, ENVIRONMENT, etcd_members=size) as platform:
         report = await run(platform, schedule, shape, tmp_path, print)
         restarted = {name for name, process in platform.mesh.processes.items() if process.restarts}

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from mesh.lease import TTL_S
 from mesh.local.etcd_group import RESTART_S
 from mesh.local.layout import SERVICE_NUMBERS
 from tests.chaos.schedule import LEADER, MEMBERS, PLANS, SERVICES, STATEFUL, draw
@@ -51,6 +52,15 @@ def test_members_of_etcd_end_one_at_a_time_each_in_both_ways_and_the_leader_too(
         assert struck[-1] == ("kill", LEADER)
         pauses = [after.at - before.at for before, after in itertools.pairwise(faults)]
         assert min(pauses) > 4 * RESTART_S, "the last one is back"
+
+
+def test_a_frozen_leader_goes_on_long_before_the_next_one_is_frozen() -> None:
+    for seed in range(20):
+        faults = draw("frozen_leader", seed, MINUTES["frozen_leader"], COUNTS).faults
+        assert len(faults) >= 3
+        assert {(fault.kind, fault.process) for fault in faults} == {("freeze", LEADER)}
+        assert all(fault.seconds >= 2 * TTL_S for fault in faults), "every lease would have ended"
+        assert all(after.at - before.at - before.seconds > 10 for before, after in itertools.pairwise(faults))
 
 
 def test_the_short_plan_kills_one_of_each_owner_and_a_sip_node() -> None:
