@@ -35,8 +35,8 @@ class Need:
 def needs(layout: Layout) -> list[Need]:
     """Every address a mesh listens on."""
     found = [
-        *(Need(f"{ip}:{ETCD_PORT}", f"clients of {name}") for name, ip in layout.etcd_members.items()),
-        *(Need(f"{ip}:{ETCD_PEER_PORT}", f"peers of {name}") for name, ip in layout.etcd_members.items()),
+        *(Need(f"{ip}:{ETCD_PORT}", f"{name} clients") for name, ip in layout.etcd_members.items()),
+        *(Need(f"{ip}:{ETCD_PEER_PORT}", f"{name} peers") for name, ip in layout.etcd_members.items()),
         Need(layout.redis, "Redis"),
         Need(layout.redis_replica, "Redis replica"),
         *(Need(sentinel, "Redis Sentinel") for sentinel in layout.sentinels),
