@@ -119,9 +119,12 @@ class Snapshots:
             entry.unprotected = True
             if self._lease_good():
                 break
-            await asyncio.sleep(
-                RETRY_S
-            )  # neither lease nor Redis vouches for us: nothing goes on (design §6)
+            # Neither lease nor Redis vouches for us: nothing goes on (design §6).
+            await asyncio.sleep(RETRY_S)
+            if entry.closed:  # its snapshot may have been deleted meanwhile
+                return
+            # A change that nothing waits for does not keep the next save waiting: what that has written must not be undone.
+            raw = record(entry, self._publishing).SerializeToString()
         if not entry.closed:
             done(entry)
 

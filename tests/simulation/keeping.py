@@ -77,17 +77,22 @@ class Keeping:
         elif answer is Answer.AWAY and not (
             self._process.lease_good() or "deadline" in self._world.mutations
         ):
-            self._process.after(SECOND // 10, self._write, entry, put, done)
+            self._process.after(SECOND // 10, self._write_again, entry, done)
         else:
             entry.unprotected = answer is Answer.AWAY
             if entry.unprotected:
                 self._process.after(PROBE, self._protect, entry)
             done()
 
+    def _write_again(self, entry: Entry, done: Callable[[], None]) -> None:
+        """The call as it is by now: another save may have been written meanwhile."""
+        self._write(entry, ("calls", entry.thread.id, self.snapshot(entry)), done)
+
     def _protect(self, entry: Entry) -> None:
-        """Redis is there again: what went on without it is written (`FencedStore.on_primary_change`)."""
-        if entry.unprotected and not (entry.closed or entry.saving):
-            self.save(entry, lambda: None)
+        """Redis is there again: what went on without it is written, and nothing goes on before (`Node.rewrite`)."""
+        if entry.unprotected and not (entry.closed or entry.saving or entry.frozen):
+            entry.outbox.appendleft(do.Save())
+            self._node.work(entry)
 
     def write_change(self, entry: Entry) -> None:
         """A change that nothing had to wait for."""

@@ -77,3 +77,17 @@ def test_a_slot_that_comes_back_under_its_epoch_answers_every_request() -> None:
         if dropped == 3:
             return
     assert dropped, "no slot comes back in these schedules"
+
+
+def test_a_snapshot_that_is_tried_again_does_not_undo_a_later_one() -> None:
+    """Neither lease nor Redis was there when a node was stopped; it went on, and wrote what it had wanted to write before over
+    what it had written since: the heir did not know the agent's leg (services/sip_cluster/snapshots.py)."""
+    schedule = draw(2937)
+    schedule.faults = [
+        Planned(2_294_986, Fault.KILL, "agent_state", 1, 3_194_269, write=40),
+        Planned(2_419_749, Fault.ETCD, "", 0, 5 * SECOND),
+        Planned(2_696_162, Fault.REDIS, "", 0, 3_889_247),
+        Planned(3_900_169, Fault.KILL, "tenant", 0, 4_841_867),
+        Planned(4_233_267, Fault.PAUSE, "sip_cluster", 1, 5 * SECOND),
+    ]
+    assert not Run(schedule).go().violations

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from voice.record.v1.sip_call_pb2 import SipCall
 
 from mesh.store import StaleEpoch, StoreUnavailable
 from services.sip_cluster import snapshots
@@ -97,3 +98,38 @@ async def test_but_a_slot_is_not_kept_for_a_redis_that_stays_away(
     made_, _ = made(store, lease=lease)
     await made_.settle([entry()])
     assert (store.taken, made_.unprotected) == ([], 1)
+
+
+def seq(operations: Sequence[object]) -> int:
+    """Sequence number of the snapshot that was written."""
+    written: Any = operations[0]
+    return SipCall.FromString(written.args[1]).seq
+
+
+async def test_a_write_that_is_tried_again_does_not_undo_one_that_was_made_meanwhile() -> None:
+    """Neither lease nor Redis is there, a change that nothing waits for is tried again; meanwhile both are back, and the
+    call has gone on."""
+    store = Store(*away(1))
+    made_, _ = made(store, lease=False)
+    call = entry()
+    call.thread.seq = 5
+    made_.save(call, lambda _: None)
+    while store.failures:
+        await asyncio.sleep(0)
+    call.thread.seq = 10
+    made_.save(call, lambda _: None)
+    await made_.flush(20)
+    assert [seq(taken) for taken in store.taken] == [10, 10]
+
+
+async def test_a_write_that_is_tried_again_does_not_bring_back_a_call_that_has_ended() -> None:
+    store = Store(*away(1))
+    made_, _ = made(store, lease=False)
+    call = entry()
+    made_.save(call, lambda _: None)
+    while not made_.unprotected:
+        await asyncio.sleep(0)
+    call.closed = True
+    made_.delete(call)
+    await made_.flush(20)
+    assert [taken[0].name for taken in store.taken] == ["HDEL"]  # type: ignore[attr-defined]
