@@ -43,6 +43,8 @@ from services.sip_cluster.snapshots import Snapshots
 
 WRITE_BEHIND_S = 1.0
 """How long a change waits that no effect waits for, seconds."""
+REWRITTEN_AT_ONCE = 32
+"""Calls written again in one round of the loop."""
 EVENTS_LIMIT = 80_000
 """Unacknowledged events above which no new call is taken (the publisher itself takes 100,000)."""
 _EVENTS = frozenset({do.Publish, do.PublishRequest, do.PublishForeign})
@@ -414,13 +416,15 @@ class Node:
         if entries:
             self._publishing.forget({entry.thread.id for entry in entries})
 
-    def rewrite(self, *, unprotected: bool = False) -> None:
+    async def rewrite(self, *, unprotected: bool = False) -> None:
         """Redis may have forgotten: every call that had a snapshot is written again. `unprotected`: only those whose last
         write Redis did not take in time."""
-        for entry in list(self.threads.values()):
+        for number, entry in enumerate(list(self.threads.values())):
+            if number % REWRITTEN_AT_ONCE == 0:
+                await asyncio.sleep(0)
             if unprotected and not entry.unprotected:
                 continue
-            if entry.thread.saved and not (entry.saving or entry.frozen):
+            if entry.thread.saved and not (entry.saving or entry.frozen or entry.closed):
                 entry.outbox.appendleft(do.Save())
                 self._work(entry)
 
