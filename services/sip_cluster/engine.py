@@ -78,8 +78,6 @@ class Engine:
         """Slots that get no new call: they are about to be handed over."""
         self._closing: set[int] = set()
         """Those of them whose messages wait for the next owner."""
-        self._taking = asyncio.Lock()
-        """Calls are taken over one slot in a round of the loop, see DRAIN_BATCH."""
         self.waiting = WaitingRoom()
         self.numbers = Numbers(service.metrics)
         self.hops = NextHop(self._proxies.nodes, direct=settings.direct)
@@ -147,12 +145,10 @@ class Engine:
         number = int(slot)
         await self.store.raise_fence(number, epoch)
         records = await self._restoring.read(number, epoch)
-        async with self._taking:
-            await asyncio.sleep(0)
-            self._owned[number] = epoch
-            self._occupancy.changed(self._leaving)
-            self._restoring.take(records, epoch)
-            self.reception.opened(number)
+        self._owned[number] = epoch
+        self._occupancy.changed(self._leaving)
+        self._restoring.take(records, epoch)
+        self.reception.opened(number)
 
     async def _renew(self, slot: SlotKey, old: int, new: int) -> bool:
         """The claim ended with our lease, nobody else took it, and it is ours again: the calls are still here."""

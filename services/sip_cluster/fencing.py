@@ -15,6 +15,9 @@ from mesh.errors import DomainError
 
 Fence: TypeAlias = Callable[[Mapping[str, int]], Awaitable[Mapping[str, int]]]
 """Stream -> epoch: lower epochs are refused from now on. Gives the streams' last sequence numbers. Raises DomainError."""
+TOGETHER = 32
+"""Slots a request. Their calls are taken over in one round of the loop when it is answered, some 150 ms; a loop that does not come
+round for a second costs the node its lease."""
 _Asked: TypeAlias = tuple[Mapping[str, int], asyncio.Future[Mapping[str, int]]]
 
 
@@ -36,7 +39,7 @@ class Fencing:
 
     async def _ask(self) -> None:
         while self._asked:
-            some, self._asked = self._asked, []
+            some, self._asked = self._asked[:TOGETHER], self._asked[TOGETHER:]
             if not await self._together(some):
                 for one in some:  # one slot that is another's must not keep the others
                     await self._together([one])

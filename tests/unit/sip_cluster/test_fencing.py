@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from mesh.errors import DomainError, Reason
-from services.sip_cluster.fencing import Fencing
+from services.sip_cluster.fencing import TOGETHER, Fencing
 
 
 class Queue:
@@ -33,7 +33,7 @@ class Queue:
 async def test_what_comes_while_one_request_is_under_way_goes_out_together() -> None:
     queue = Queue()
     fencing = Fencing(queue.fence)
-    asked = [asyncio.ensure_future(fencing({f"c{n}": n})) for n in range(40)]
+    asked = [asyncio.ensure_future(fencing({f"c{n}": n})) for n in range(TOGETHER)]
     await asyncio.sleep(0)
     late = asyncio.ensure_future(fencing({"late": 7}))
     await asyncio.sleep(0)
@@ -43,6 +43,14 @@ async def test_what_comes_while_one_request_is_under_way_goes_out_together() -> 
         assert answer[f"c{n}"] == n * 10
     assert (await late)["late"] == 70
     assert len(queue.requests) <= 3
+
+
+async def test_calls_of_a_few_slots_are_taken_over_at_once_not_all() -> None:
+    queue = Queue()
+    queue.gate.set()
+    fencing = Fencing(queue.fence)
+    await asyncio.gather(*(fencing({f"c{n}": n}) for n in range(3 * TOGETHER + 1)))
+    assert max(len(request) for request in queue.requests) == TOGETHER
 
 
 async def test_a_stream_of_somebody_else_is_refused_to_its_own_slot_only() -> None:
