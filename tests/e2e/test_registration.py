@@ -9,6 +9,7 @@ from voice.dial_plan.v1.dial_plan_service_pb2 import ResolveRequest
 from voice.dial_plan.v1.dial_plan_service_pb2_grpc import DialPlanServiceStub
 
 from tests.e2e.platform import Platform, events_of, password
+from tests.integration.redis_queue.processes import eventually
 
 
 @pytest.mark.feature("SP-03", "RG-01", "RG-02", "RG-03", "CF-02", "CF-08", "DP-04")
@@ -27,10 +28,13 @@ async def test_a_device_registers_refreshes_and_leaves(platform: Platform) -> No
         answer = await second.register(password("1905", "t1"))
         assert len(answer.contacts) == 2
         resolve = ResolveRequest(tenant="t1", destination="1905")
-        contacts = (
-            await DialPlanServiceStub(channel).Resolve(resolve, metadata=metadata, timeout=5)
-        ).contacts
-        assert {contact.uri for contact in contacts} == {first.contact, second.contact}
+        dial_plan = DialPlanServiceStub(channel)
+
+        async def both() -> bool:  # Dial Plan hears of a registration from Config, moments later
+            contacts = (await dial_plan.Resolve(resolve, metadata=metadata, timeout=5)).contacts
+            return {contact.uri for contact in contacts} == {first.contact, second.contact}
+
+        assert await eventually(both, 5.0)
         assert (await first.register(password("1905", "t1"), expires=0)).status == 200
         assert "DN_OUT_OF_SERVICE" not in events.names()
         await second.unregister_all(password("1905", "t1"))
