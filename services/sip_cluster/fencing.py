@@ -48,17 +48,17 @@ class Fencing:
         """One request; False when it was refused, and nobody has been told because it was for several."""
         try:
             ends = await self._fence({key: epoch for epochs, _ in some for key, epoch in epochs.items()})
-        except Exception as problem:  # noqa: BLE001 - it is told to those who asked
-            error = problem
+        except Exception as error:  # noqa: BLE001 - whoever asked gets it, and raises it
             if len(some) > 1 and isinstance(error, DomainError) and error.reason == Reason.REASON_STALE_EPOCH:
                 return False
-            _tell(some, lambda answer: answer.set_exception(error))
+            for answer in _waiting(some):
+                answer.set_exception(error)
         else:
-            _tell(some, lambda answer: answer.set_result(ends))
+            for answer in _waiting(some):
+                answer.set_result(ends)
         return True
 
 
-def _tell(some: list[_Asked], say: Callable[[asyncio.Future[Mapping[str, int]]], None]) -> None:
-    for _, answer in some:
-        if not answer.done():  # who asked may have been cancelled
-            say(answer)
+def _waiting(some: list[_Asked]) -> list[asyncio.Future[Mapping[str, int]]]:
+    """Those who still wait: who asked may have been cancelled."""
+    return [answer for _, answer in some if not answer.done()]
