@@ -36,7 +36,7 @@ Decide = Callable[[str, "Grant | None"], None]
 """(reason, grant): NOT_OWNER, the reason of a denial, or "" with the grant."""
 
 
-class _Configured:
+class Configured:
     """The configuration: every device is there."""
 
     def registered(self, tenant: str, dn: str, now_us: int) -> bool:
@@ -102,7 +102,7 @@ class AgentStateNode:
         self.publisher = Publisher(process, platform.streams, AGENT)
         self._tokens = 0
         self.rules = Rules(window_us=platform.schedule.window_us)
-        self.applier = Applier(self.rules, _Configured(), Address("r1", process.incarnation), self._token)
+        self.applier = Applier(self.rules, Configured(), Address("r1", process.incarnation), self._token)
         self.held: dict[Slot, Held] = {}
         self._numbers: defaultdict[int, Iterator[int]] = defaultdict(lambda: count(1))
         self.slots = Slots(process, platform.etcd, platform.keys("agent_state"), self._acquire, self._release)

@@ -18,23 +18,12 @@ from mesh.store import StoreUnavailable
 from mesh.telemetry import Metrics
 from services.agent_state.app import AgentStateApp
 from services.agent_state.apply import Applier
-from services.agent_state.configured import NoAnswer
 from services.agent_state.events import Address
 from services.agent_state.reservation import Rules
 from services.agent_state.store import Loaded
+from tests.simulation.agents import Configured
 
 SLOT, EPOCH = 3, 9
-
-
-class Configured:
-    def registered(self, tenant: str, dn: str, now_us: int) -> bool:
-        return True
-
-    def logout_on_unregister(self, tenant: str, agent_id: str, dn: str) -> bool:
-        return False
-
-    def no_answer_action(self, tenant: str, agent_id: str, dn: str) -> NoAnswer:
-        return NoAnswer.NONE
 
 
 class Store:
