@@ -20,7 +20,7 @@ from mesh.allocation import Slot as SlotKey
 from mesh.claims import TAKE_BATCH, Claims, by_name, number_below
 from mesh.errors import DomainError
 from mesh.etcd import EtcdUnavailable, LeaseNotFound, Watch
-from mesh.giving import Giving
+from mesh.giving import RETRY_S, Giving
 from mesh.handover import Take, complete, decide
 from mesh.holdings import Acquire, Holdings, Release, ReleaseReason, Renew
 from mesh.membership import Membership
@@ -39,8 +39,6 @@ RENEW_S = 2.0
 """How long a new lease waits for slots to be renewed; they go on being renewed then, seconds."""
 PACE_S = 0.01
 """Least time between two decisions: many slots acquired one after the other are one change, seconds."""
-RETRY_S = 0.1
-"""Pause after a transaction that failed, seconds."""
 
 log = structlog.get_logger("mesh.slots")
 
