@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mesh.allocation import Slot
+from mesh.giving import RETRY_S
 from mesh.handover import Give, Peer, Take, decide
-from mesh.slots import RESETTLE_S, RETRY_S, SETTLE_S
+from mesh.slots import RESETTLE_S, SETTLE_S
 from tests.simulation.etcd import Etcd
 from tests.simulation.world import MS, SECOND, Process
 
