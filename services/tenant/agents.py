@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -110,7 +111,9 @@ class Roster:
         """Replaces what is known of an agent by a snapshot."""
         self.agents[agent.agent_id] = agent
 
-    def available(self, now_us: int) -> list[AgentView]:
-        """Agents who could take a call now, longest ready first, ties by login code."""
-        free = [agent for agent in self.agents.values() if not agent.why_not(now_us)]
+    def available(self, now_us: int, among: Iterable[str] | None = None) -> list[AgentView]:
+        """Agents who could take a call now, all or those of them, longest ready first, ties by login code."""
+        names = self.agents if among is None else among
+        agents = (self.agents[name] for name in names if name in self.agents)
+        free = [agent for agent in agents if not agent.why_not(now_us)]
         return sorted(free, key=lambda agent: (agent.ready_since_us, agent.agent_id))

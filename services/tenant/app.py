@@ -8,6 +8,7 @@ from typing import Final
 from voice.agent_state.v1.agent_state_service_pb2_grpc import AgentStateServiceStub
 
 from mesh.config_cache import ConfigCache, Tenant
+from mesh.config_objects import AgentGroup, AgentLogin, Person, Place
 from mesh.config_view import Changed
 from mesh.discovery import Directory
 from mesh.gate import Gate
@@ -23,6 +24,8 @@ from services.tenant.people import TenantPeople
 from services.tenant.targets import Matcher
 
 RETRY_S: Final = 0.1
+PEOPLE: Final = (AgentGroup, AgentLogin, Person, Place)
+"""Objects of the configuration that say who matches a target."""
 
 
 class App:
@@ -46,7 +49,7 @@ class App:
         service.on_start(self._start)
         service.on_stop(self._stop)
         metrics = service.metrics
-        metrics.queue("waiting_requests", lambda: sum(len(d.router.waiting()) for d in self.desks.values()))
+        metrics.queue("waiting_requests", lambda: sum(d.router.depth for d in self.desks.values()))
 
     def _tenant_ids(self) -> list[str]:
         return [tenant.tenant for tenant in self.config.tenants()]
@@ -67,6 +70,8 @@ class App:
     def _config_changed(self, change: Changed) -> None:
         if isinstance(change.entry, Tenant):
             self.slots.refresh()
+        elif isinstance(change.entry, PEOPLE) and change.tenant in self.desks:
+            self.desks[change.tenant].reconfigured()
 
     async def _acquire(self, slot: SlotKey, epoch: int) -> None:
         tenant = str(slot)

@@ -30,7 +30,17 @@ from services.tenant.agents import Change
 from services.tenant.answering import Answering
 from services.tenant.asking import Asking
 from services.tenant.effects import Effect, Found, GiveBack, NotFound, Reserve
-from services.tenant.inputs import AgentChanged, AgentSeen, Cancel, Input, Rebuilt, Submit, Tick, Update
+from services.tenant.inputs import (
+    AgentChanged,
+    AgentSeen,
+    Cancel,
+    Input,
+    Rebuilt,
+    Reconfigured,
+    Submit,
+    Tick,
+    Update,
+)
 from services.tenant.machine import Router
 from services.tenant.mates import Deskmates, May
 from services.tenant.targets import TargetError
@@ -71,6 +81,7 @@ class Desk:
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._wake = asyncio.Event()
+        self._reconfigured = False
 
     async def run(self) -> None:
         """Serves the tenant until cancelled. Whatever fails ends it; the supervisor starts it again from scratch."""
@@ -106,6 +117,11 @@ class Desk:
         """Gives the router an input and does what it decides."""
         for effect in self.router.handle(item, now_us()):
             self._perform(effect)
+        self._wake.set()
+
+    def reconfigured(self) -> None:
+        """Who matches what may have changed: all changes of this turn are looked at together."""
+        self._reconfigured = True
         self._wake.set()
 
     # -- what comes in -----------------------------------------------------------------------------------------
@@ -240,6 +256,9 @@ class Desk:
                     await self._wake.wait()
             except TimeoutError:
                 self.handle(Tick())
+            if self._reconfigured:
+                self._reconfigured = False
+                self.handle(Reconfigured())
 
     # -- what is done ------------------------------------------------------------------------------------------
 

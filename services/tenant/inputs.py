@@ -85,8 +85,13 @@ class Rebuilt:
 
 
 @dataclass(frozen=True, slots=True)
+class Reconfigured:
+    """The configuration changed: anybody may match what did not match before."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
-    """Time passed, or the configuration changed."""
+    """Time passed."""
 
 
-Input = Submit | Update | Cancel | AgentChanged | AgentSeen | Granted | Denied | Rebuilt | Tick
+Input = Submit | Update | Cancel | AgentChanged | AgentSeen | Granted | Denied | Rebuilt | Reconfigured | Tick
