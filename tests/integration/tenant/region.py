@@ -58,14 +58,20 @@ class Region:
         return (await self.directory.wait_owner(tenant, 20)).node
 
     async def submit(
-        self, agent: str, *, priority: int = 0, age_us: int = 0, answer_queue: str = ANSWERS
+        self,
+        wanted: str,
+        *,
+        kind: TargetType.ValueType = TargetType.TARGET_TYPE_AGENT,
+        priority: int = 0,
+        age_us: int = 0,
+        answer_queue: str = ANSWERS,
     ) -> str:
-        """A routing request for one agent; gives its id."""
+        """A routing request for one agent, or what `kind` says; gives its id."""
         request_id = f"q{next(self._ids)}"
         request = RouteRequest(
             request_id=request_id,
             tenant="t1",
-            targets=[Target(type=TargetType.TARGET_TYPE_AGENT, expression=agent)],
+            targets=[Target(type=kind, expression=wanted)],
             priority=priority,
             age_us=age_us or time.time_ns() // 1000,
             answer_queue=answer_queue,

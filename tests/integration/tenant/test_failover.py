@@ -12,6 +12,10 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 from voice.agent_state.v1 import agent_state_service_pb2 as pb
+from voice.config.v1.config_service_pb2 import CreateObjectRequest, ListObjectsRequest, UpdateObjectRequest
+from voice.config.v1.config_service_pb2_grpc import ConfigServiceStub
+from voice.config.v1.object_pb2 import ConfigObject, ObjectType, Skill
+from voice.tenant.v1.routing_pb2 import TargetType
 
 from mesh.identifiers import agent_slot
 from tests.integration.redis_queue.processes import eventually
@@ -187,6 +191,23 @@ async def test_a_request_whose_answer_no_queue_takes_ends_and_the_agent_is_free(
     answer = await at.answered(1, 8)  # sooner than the reservation for the other would end by itself
     assert answer.request_id == good
     await at.until_waiting([])
+
+
+async def test_who_gains_a_skill_is_asked_for_the_calls_that_wait_for_it(at: Region) -> None:
+    await ready(at)
+    waiting = await at.submit("Klingon >= 3", kind=TargetType.TARGET_TYPE_SKILL)
+    await at.until_waiting([waiting])
+    config = ConfigServiceStub(at.nodes.channel())
+    skill = ConfigObject(skill=Skill(name="Klingon"))
+    await config.CreateObject(CreateObjectRequest(tenant="t1", object=skill), timeout=10)
+    listed = await config.ListObjects(
+        ListObjectsRequest(tenant="t1", type=ObjectType.OBJECT_TYPE_PERSON, page_size=1000), timeout=10
+    )
+    person = next(found for found in listed.objects if AGENT in found.person.agent_logins)
+    person.person.skills.add(skill="Klingon", level=5)
+    await config.UpdateObject(UpdateObjectRequest(tenant="t1", object=person), timeout=10)
+    answer = await at.answered(1)
+    assert (answer.request_id, answer.agent_id) == (waiting, AGENT)
 
 
 async def test_callers_keep_their_place_when_the_router_and_the_agents_owner_die_together(
