@@ -233,6 +233,8 @@ class Performer:
     async def _step(self, shard: Shard, session: Session, run: Run) -> tuple[StepResult, bytes]:
         call, workers = session.call, self._with.workers
         compiled = await self._document(session)
+        if run.event is not None and not compiled.hears(run.event.name):
+            return StepResult(configuration=list(session.configuration)), session.snapshot
         processors = io_processors(call.session_id, self._with.http_location(call))
 
         async def answer(query: Query) -> tuple[Json, str]:

@@ -77,6 +77,16 @@ class Compiled:
     warnings: tuple[Problem, ...]
     asks: bool
     """Whether a step may stop with a query: the document mentions `_genesys` or addresses other sessions."""
+    listens: tuple[str, ...] | None = None
+    """Event descriptors of its transitions; None: any event may change something, whether a transition names it or not."""
+
+    def hears(self, event: str) -> bool:
+        """Whether an external event could do anything. One that no transition names selects none; what else it could do is
+        to reach an invoked session, or make a condition without event come true (appendix D, mainEventLoop). Events of
+        interactions keep `_genesys.ixn.interactions` up to date."""
+        if self.listens is None or event.startswith("interaction."):
+            return True
+        return any(item in ("*", event) or event.startswith(f"{item}.") for item in self.listens)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -90,6 +100,8 @@ class Compiled:
             CompiledTransition(**{**item, "targets": tuple(item["targets"])}) for item in body["transitions"]
         )
         body["positions"] = tuple(tuple(item) for item in body["positions"])
+        listens = body.get("listens")  # documents that were compiled before there was such a thing have none
+        body["listens"] = None if listens is None else tuple(listens)
         body["warnings"] = tuple(Problem(**item) for item in body["warnings"])
         return cls(**body)
 
@@ -178,7 +190,16 @@ class _Compiler:
             asks=self.code.asks
             or "_genesys" in javascript
             or any("_genesys" in script.text for script in scripts),
+            listens=self._listens(),
         )
+
+    def _listens(self) -> tuple[str, ...] | None:
+        states = [state for state in self.tree.states if state.kind != "history"]
+        transitions = [transition for state in states for transition in state.transitions]
+        watches = any(not transition.events and transition.cond for transition in transitions)
+        if watches or any(state.invokes for state in states):
+            return None
+        return tuple(dict.fromkeys(event for transition in transitions for event in transition.events))
 
     def _hash(self) -> str:
         digest = hashlib.sha256(self.text.encode() if isinstance(self.text, str) else self.text)

@@ -10,12 +10,15 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+import redis.asyncio
 import structlog
 
 from mesh.telemetry.metrics import Metrics
 from services.orchestration.scxml import Compiled, Event, Json, Query, compile_document
 from services.orchestration.workers import State, StepFailed, Workers
 from tests.integration.orchestration import documents
+from tests.integration.orchestration.region import eventually, region_of
+from tests.integration.servers import EtcdServer, RedisServer
 
 COUNTER = compile_document(
     f'{documents.HEAD}<datamodel><data id="n" expr="0"/></datamodel><state id="begin">'
@@ -89,6 +92,35 @@ async def test_neighbours_of_a_step_that_hangs_go_on(sessions: Sessions) -> None
     )
     # The step that hangs runs for 2 s of CPU; on a busy machine that is many seconds.
     assert beside[-1] < 4.0, "a neighbour waited for the step that hangs"
+
+
+async def test_what_a_document_does_not_listen_for_costs_no_step(
+    etcd_server: EtcdServer, redis_server: RedisServer, redis_client: redis.asyncio.Redis, region: str
+) -> None:
+    listens = documents.waits('<state id="waiting"><transition event="voice.held" target="queued"/></state>')
+    async with region_of(etcd_server, redis_server, redis_client, region, {"8000": listens}) as r:
+        caller = r.call()
+
+        async def waits() -> bool:
+            record = await r.record(caller)
+            return record is not None and list(record.session.configuration) == ["waiting"]
+
+        await eventually(waits)
+        before, node = (await r.session(caller)).steps, r.owner(caller.slot)
+        steps = await r.metric(node, "voicemesh_orchestration_step_seconds_count")
+        for name in ("RINGING", "PARTY_CHANGED", "RETRIEVED"):
+            caller.tell(name)
+
+        async def told() -> bool:
+            return (await r.session(caller)).steps == before + 3
+
+        await eventually(told)
+        assert await waits()
+        assert await r.metric(node, "voicemesh_orchestration_step_seconds_count") == steps
+        r.tenant.open.set()
+        caller.tell("HELD")
+        await r.routed([caller], "1001")
+        assert await r.metric(node, "voicemesh_orchestration_step_seconds_count") > steps
 
 
 @pytest.mark.feature("OR-28")

@@ -54,6 +54,32 @@ def test_a_compiled_document_is_transportable() -> None:
     assert logs(session(again).start(1.0)) == ["1"]
 
 
+@pytest.mark.parametrize(
+    ("body", "heard", "unheard"),
+    [
+        ('<state id="s"><transition event="go voice.ringing"/></state>', ["go", "go.on", "voice.ringing"], ["gone", "voice", "voice.held"]),
+        ('<state id="s"><transition event="error.*"/></state>', ["error", "error.queue.submit"], ["errors", "go"]),
+        ('<state id="s"><transition event="*"/></state>', ["anything"], []),
+        ('<state id="s"><transition target="t"/></state><state id="t"/>', [], ["go"]),
+        ("<state id=\"s\"><transition cond=\"_event.name == 'go'\" target=\"t\"/></state><state id=\"t\"/>", ["go"], []),
+        ('<state id="s"><invoke src="child.scxml"/></state>', ["go"], []),
+        ('<state id="s"/>', ["interaction.udata.changed"], ["voice.ringing"]),
+    ],
+)  # fmt: skip
+def test_a_document_hears_what_could_change_something(
+    body: str, heard: list[str], unheard: list[str]
+) -> None:
+    document = compiled(body)
+    assert [name for name in heard + unheard if document.hears(name)] == heard
+    assert Compiled.from_json(document.to_json()) == document
+
+
+def test_a_document_that_was_compiled_before_there_was_such_a_thing_hears_everything() -> None:
+    stored = json.loads(compiled(BODY).to_json())
+    assert stored.pop("listens") == ["go"]
+    assert Compiled.from_json(json.dumps(stored)).hears("anything")
+
+
 def test_the_hash_covers_everything_that_was_loaded() -> None:
     files = {"http://h/lib.js": b"var a = 1;"}
     text = scxml('<script src="lib.js"/><state id="s"/>')
