@@ -70,12 +70,12 @@ async def test_3000_triggers_over_three_nodes(platform: Platform) -> None:
         await publish(publisher, [envelope(thread, 1, kind, conn_id) for thread, conn_id in calls])
         async with asyncio.timeout(60):
             while sum((after := await started(platform)).values()) - sum(before.values()) < TRIGGERS:
-                await asyncio.sleep(0.25)
+                await asyncio.sleep(1)
         kind = MessageType.MESSAGE_TYPE_EVENT_CALL_DELETED
         await publish(publisher, [envelope(thread, 2, kind, conn_id) for thread, conn_id in calls])
         async with asyncio.timeout(90):
             while sum((await started(platform, "interactions")).values()) > 0:
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(1)
         after = await started(platform)
     finally:
         await rq.stop()

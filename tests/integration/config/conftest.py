@@ -68,13 +68,13 @@ class Client:
         raise AssertionError("the watch ended before it was synced")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def config_region() -> str:
     """The region of the shared Config node."""
     return f"test-{secrets.token_hex(4)}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def start_config(etcd_server: EtcdServer, config_region: str) -> Iterator[Callable[..., NodeProcess]]:
     """Starts Config nodes; they share etcd, region and key unless told otherwise."""
     nodes: list[NodeProcess] = []
@@ -99,9 +99,9 @@ def start_config(etcd_server: EtcdServer, config_region: str) -> Iterator[Callab
             node.kill()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def config_node(start_config: Callable[..., NodeProcess]) -> NodeProcess:
-    """A Config node for the whole run, without tenants at first; do not pause or stop it."""
+    """A Config node for all tests of Config, without tenants at first; do not pause or stop it."""
     return start_config()
 
 

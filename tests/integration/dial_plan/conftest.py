@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Client", "client", "config_node", "config_region", "connect", "start_config", "tenant"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def start_dial_plan() -> Iterator[Callable[..., NodeProcess]]:
     """Starts Dial Plan nodes that follow a Config node."""
     nodes: list[NodeProcess] = []
@@ -43,7 +43,7 @@ def start_dial_plan() -> Iterator[Callable[..., NodeProcess]]:
             node.kill()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def dial_plan_node(config_node: NodeProcess, start_dial_plan: Callable[..., NodeProcess]) -> NodeProcess:
     """A Dial Plan node for the whole run; do not pause or stop it."""
     return start_dial_plan(config_node)

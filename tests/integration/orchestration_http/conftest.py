@@ -12,7 +12,7 @@ from tests.integration.orchestration_http.platform import Region
 from tests.integration.orchestration_http.web import Web
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Region]:
     """Started once."""
     counts = {**dict.fromkeys(DEFAULT_COUNTS, 0), "config": 1, "redis_queue": 1, "orchestration": 2}
