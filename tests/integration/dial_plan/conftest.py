@@ -45,7 +45,7 @@ def start_dial_plan() -> Iterator[Callable[..., NodeProcess]]:
 
 @pytest.fixture(scope="package")
 def dial_plan_node(config_node: NodeProcess, start_dial_plan: Callable[..., NodeProcess]) -> NodeProcess:
-    """A Dial Plan node for the whole run; do not pause or stop it."""
+    """A Dial Plan node for all tests that need no other; do not pause or stop it."""
     return start_dial_plan(config_node)
 
 
