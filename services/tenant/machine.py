@@ -320,9 +320,9 @@ class Router:
             agent_id, attempt = self._kept.pop(request_id)
             waiting, agent = self._waiting[request_id], self.roster.agents[agent_id]
             held = agent.reserved_until_us > now_us and agent_id not in self._asked
-            target = self._target(waiting.wish, agent) if held and waiting.wish else None
-            if target is not None:
-                effects.append(self._ask(waiting, agent_id, target, attempt, now_us))
+            choice = self._choose(waiting.wish, [agent]) if held and waiting.wish else None
+            if choice is not None:
+                effects.append(self._ask(waiting, agent_id, choice[1], attempt, now_us))
         return effects
 
     def _ask(self, waiting: _Waiting, agent_id: str, target: Target, attempt: int, now_us: int) -> Reserve:
@@ -343,16 +343,11 @@ class Router:
         """The longest-ready agent of the first target that has one. `free` is in order of readiness."""
         for target in wish.targets:
             for agent in free:
-                if self._matches(wish, target, agent):
+                if agent.agent_id in wish.excluded:
+                    continue
+                if self.matcher.matches(target, agent.agent_id, agent.dn):
                     return agent, target
         return None
-
-    def _target(self, wish: Wish, agent: AgentView) -> Target | None:
-        """The first target that the agent matches."""
-        return next((t for t in wish.targets if self._matches(wish, t, agent)), None)
-
-    def _matches(self, wish: Wish, target: Target, agent: AgentView) -> bool:
-        return agent.agent_id not in wish.excluded and self.matcher.matches(target, agent.agent_id, agent.dn)
 
 
 def _over_us(request: Request) -> int:
