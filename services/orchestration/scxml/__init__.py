@@ -4,7 +4,8 @@
 it: each step takes an event and the time, and returns effects for the host to perform.
 """
 
-from services.orchestration.scxml.compiler import COMPILER_VERSION, Compiled, compile_document
+from services.orchestration.scxml.compiled import COMPILER_VERSION, Compiled
+from services.orchestration.scxml.compiler import compile_document
 from services.orchestration.scxml.effects import (
     HTTP_PROCESSOR,
     SCXML_INVOKE,

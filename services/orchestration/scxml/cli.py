@@ -18,7 +18,8 @@ from typing import Any, TextIO
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from services.orchestration.scxml.compiler import Compiled, compile_document, read_document
+from services.orchestration.scxml.compiled import Compiled
+from services.orchestration.scxml.compiler import compile_document, read_document
 from services.orchestration.scxml.draw import draw
 from services.orchestration.scxml.effects import Done, Event, Json, Log, Query, StepResult, effect_to_json
 from services.orchestration.scxml.local import LocalHost, Session, delay_ms

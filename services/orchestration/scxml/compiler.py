@@ -8,12 +8,15 @@ transitions); the runtime only walks tables.
 from __future__ import annotations
 
 import hashlib
-import json
-from dataclasses import asdict, dataclass
-from typing import Any
 
 from services.orchestration.scxml import document as doc
 from services.orchestration.scxml import parser, rules
+from services.orchestration.scxml.compiled import (
+    COMPILER_VERSION,
+    Compiled,
+    CompiledScript,
+    CompiledTransition,
+)
 from services.orchestration.scxml.ecmascript import (
     RESERVED_PREFIX,
     SYSTEM_VARIABLES,
@@ -22,88 +25,12 @@ from services.orchestration.scxml.ecmascript import (
     literal,
 )
 from services.orchestration.scxml.loading import Loader, Resolve
-from services.orchestration.scxml.problems import Position, Problem, Report
+from services.orchestration.scxml.problems import Position, Report
 from services.orchestration.scxml.reader import read
 from services.orchestration.scxml.statements import StatementWriter
 from services.orchestration.scxml.writer import Writer
 
-COMPILER_VERSION = "1"
-"""Raised whenever generated code, runtime or snapshots change incompatibly."""
-
 COMPOUND, PARALLEL, ATOMIC, FINAL, HISTORY = 1, 2, 3, 4, 5  # as in js/state.js
-
-
-@dataclass(frozen=True, slots=True)
-class CompiledTransition:
-    """What a trace says about a transition."""
-
-    source: str
-    event: str
-    targets: tuple[str, ...]
-    line: int
-    column: int
-
-
-@dataclass(frozen=True, slots=True)
-class CompiledScript:
-    text: str
-    at: int
-    """Number of its position in the machine's table."""
-    problem: str = ""
-    """Why it cannot run (a syntax error); it raises error.execution then."""
-
-
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """One version of a document, ready to run. Plain data: it survives `to_json` and `from_json`."""
-
-    name: str
-    url: str
-    source_hash: str
-    """SHA-256 over the document and every part that was loaded with it."""
-    compiler_version: str
-    javascript: str
-    code: str
-    """The same, line by line, without indentation and comments: what sessions load and keep."""
-    source_map: str
-    scripts: tuple[CompiledScript, ...]
-    states: tuple[str, ...]
-    """State ids by index."""
-    transitions: tuple[CompiledTransition, ...]
-    positions: tuple[tuple[Any, ...], ...]
-    """[line, column, element, file?] by number."""
-    parts: dict[str, str]
-    """Address -> SHA-256 of everything loaded with the document."""
-    warnings: tuple[Problem, ...]
-    asks: bool
-    """Whether a step may stop with a query: the document mentions `_genesys` or addresses other sessions."""
-    listens: tuple[str, ...] | None = None
-    """Event descriptors of its transitions; None: any event may change something, whether a transition names it or not."""
-
-    def hears(self, event: str) -> bool:
-        """Whether an external event could do anything. One that no transition names selects none; what else it could do is
-        to reach an invoked session, or make a condition without event come true (appendix D, mainEventLoop). Events of
-        interactions keep `_genesys.ixn.interactions` up to date."""
-        if self.listens is None or event.startswith("interaction."):
-            return True
-        return any(item in ("*", event) or event.startswith(f"{item}.") for item in self.listens)
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Compiled:
-        body = json.loads(text)
-        body["scripts"] = tuple(CompiledScript(**item) for item in body["scripts"])
-        body["states"] = tuple(body["states"])
-        body["transitions"] = tuple(
-            CompiledTransition(**{**item, "targets": tuple(item["targets"])}) for item in body["transitions"]
-        )
-        body["positions"] = tuple(tuple(item) for item in body["positions"])
-        listens = body.get("listens")  # documents that were compiled before there was such a thing have none
-        body["listens"] = None if listens is None else tuple(listens)
-        body["warnings"] = tuple(Problem(**item) for item in body["warnings"])
-        return cls(**body)
 
 
 def compile_document(text: bytes | str, *, url: str = "", resolve: Resolve | None = None) -> Compiled:

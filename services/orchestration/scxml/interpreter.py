@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 
-from services.orchestration.scxml.compiler import COMPILER_VERSION, Compiled
+from services.orchestration.scxml.compiled import COMPILER_VERSION, Compiled
 from services.orchestration.scxml.effects import Event, Failure, Json, Limits, StepResult
 from services.orchestration.scxml.engine import Engine, Stopped, broken
 from services.orchestration.scxml.extensions import function_table

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlencode
 
-from services.orchestration.scxml.compiler import Compiled, compile_document
+from services.orchestration.scxml.compiled import Compiled
+from services.orchestration.scxml.compiler import compile_document
 from services.orchestration.scxml.effects import (
     HTTP_PROCESSOR,
     SCXML_PROCESSOR,

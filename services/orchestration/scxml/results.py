@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from urllib.parse import urljoin
 
-from services.orchestration.scxml.compiler import Compiled
+from services.orchestration.scxml.compiled import Compiled
 from services.orchestration.scxml.effects import (
     Action,
     CancelInvoke,

@@ -30,7 +30,7 @@ import time
 from collections.abc import Callable
 from typing import IO, Any
 
-from services.orchestration.scxml.compiler import Compiled
+from services.orchestration.scxml.compiled import Compiled
 from services.orchestration.scxml.effects import Event, Json, Limits, StepResult, result_to_json
 from services.orchestration.scxml.engine import parse, trim, warm
 from services.orchestration.scxml.interpreter import Interpreter, SessionError, SnapshotError
