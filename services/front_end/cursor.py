@@ -35,18 +35,58 @@ class CursorError(ValueError):
     """A text that is no cursor of ours."""
 
 
+class Cursor:
+    """Positions and their text, kept while they move: a step costs the places it touches, not all 512.
+
+    Positions must read "<milliseconds>-<number>" (or "0", the start of a slot) when the text is asked for.
+    """
+
+    def __init__(self, positions: Positions) -> None:
+        self._places = sorted(positions)
+        self._rank = {place: rank for rank, place in enumerate(self._places)}
+        self._at = [positions[place] for place in self._places]
+        self._parts = [b""] * len(self._at)
+        self._stale = set(range(len(self._at)))
+
+    @property
+    def whole(self) -> bool:
+        """Whether every place has a position."""
+        return all(self._at)
+
+    def move(self, positions: Positions) -> None:
+        """The positions of some of the places."""
+        for place, position in positions.items():
+            rank = self._rank[place]
+            self._at[rank] = position
+            self._stale.update((rank, rank + 1))  # the next one is told by its difference
+
+    def text(self) -> str:
+        """The cursor."""
+        self._stale.discard(len(self._at))
+        for rank in self._stale:
+            self._parts[rank] = self._part(rank)
+        self._stale.clear()
+        packed = zlib.compress(bytes([_VERSION]) + b"".join(self._parts), 6)
+        return base64.urlsafe_b64encode(packed).decode().rstrip("=")
+
+    def _part(self, rank: int) -> bytes:
+        ms, number = _numbers(self._at[rank])
+        before_key, before_ms = (self._key(rank - 1), _numbers(self._at[rank - 1])[0]) if rank else (0, 0)
+        return _varint(self._key(rank) - before_key) + _varint(_zigzag(ms - before_ms)) + _varint(number)
+
+    def _key(self, rank: int) -> int:
+        family, slot = self._places[rank]
+        return family * MAX_SLOTS + slot
+
+
 def encode(positions: Positions) -> str:
-    """The cursor. Positions must read "<milliseconds>-<number>" (or "0", the start of a slot)."""
-    out = bytearray([_VERSION])
-    previous_key = previous_ms = 0
-    for (family, slot), position in sorted(positions.items()):
-        milliseconds, _, number = position.partition("-")
-        key = family * MAX_SLOTS + slot
-        ms = int(milliseconds)
-        for value in (key - previous_key, _zigzag(ms - previous_ms), int(number or 0)):
-            out += _varint(value)
-        previous_key, previous_ms = key, ms
-    return base64.urlsafe_b64encode(zlib.compress(bytes(out), 6)).decode().rstrip("=")
+    """The cursor of positions that do not move."""
+    return Cursor(positions).text()
+
+
+def _numbers(position: str) -> tuple[int, int]:
+    milliseconds, _, number = position.partition("-")
+    return int(milliseconds), int(number or 0)
 
 
 def decode(text: str) -> dict[Place, str]:

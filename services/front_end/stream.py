@@ -13,7 +13,7 @@ from voice.tlib.v1.event_service_pb2 import SubscribeRequest, SubscribeResponse
 
 from mesh.errors import DomainError, Reason, invalid
 from mesh.rq import AGENT, THREAD, Rq, SlotEvents, SlotReader
-from services.front_end.cursor import MAX_SLOTS, CursorError, Family, Place, decode, encode
+from services.front_end.cursor import MAX_SLOTS, Cursor, CursorError, Family, Place, Positions, decode
 from services.front_end.order import Batch, Order, Told
 from services.front_end.subscription import Filter, for_client
 
@@ -45,7 +45,7 @@ async def follow(rq: Rq, request: SubscribeRequest, client: str) -> AsyncIterato
         readers[family].add(slot, position)
     async with aclosing(_merged(readers, telling.order.due_us)) as batches:
         if request.cursor == "":
-            yield await _begin(batches, telling)
+            yield await _begin(batches, telling, at)
         else:
             yield SubscribeResponse(cursor=request.cursor)
         async for read in batches:
@@ -58,7 +58,7 @@ class _Telling:
     """What a client has been told."""
 
     def __init__(self, at: dict[Place, str], wanted: Filter, client: str) -> None:
-        self.at = at
+        self.cursor = Cursor(at)
         self.order = Order()
         self._wanted = wanted
         self._client = client
@@ -66,12 +66,12 @@ class _Telling:
     def response(self, read: Read | None) -> SubscribeResponse | None:
         """The message that follows from a batch, or from time having passed (None)."""
         events = self.events(read)
-        return SubscribeResponse(events=events, cursor=encode(self.at)) if events else None
+        return SubscribeResponse(events=events, cursor=self.cursor.text()) if events else None
 
     def events(self, read: Read | None) -> list[EventEnvelope]:
         """What the client gets of it; the positions move on."""
         told = self._told(read)
-        self.at.update(told.positions)
+        self.cursor.move(told.positions)
         return [for_client(e, self._client) for e in told.events if self._wanted.passes(e)]
 
     def _told(self, read: Read | None) -> Told:
@@ -85,16 +85,16 @@ class _Telling:
         return self.order.take(Batch((family, batch.slot), batch.events, batch.cursor), now_us)
 
 
-async def _begin(batches: AsyncIterator[Read | None], telling: _Telling) -> SubscribeResponse:
+async def _begin(batches: AsyncIterator[Read | None], telling: _Telling, at: Positions) -> SubscribeResponse:
     """The first message of a subscription from now on: sent when each slot is followed, with what came meanwhile."""
-    missing, first = set(telling.at), SubscribeResponse()
+    missing, first = set(at), SubscribeResponse()
     async for read in batches:
         first.events.extend(telling.events(read))
         if read is not None and read[1].caught_up:
             missing.discard((read[0], read[1].slot))
-        if not missing and all(telling.at.values()):  # a slot that is held back has no position yet
+        if not missing and telling.cursor.whole:  # a slot that is held back has no position yet
             break
-    first.cursor = encode(telling.at)
+    first.cursor = telling.cursor.text()
     return first
 
 

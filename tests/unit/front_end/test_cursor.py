@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.front_end.cursor import MAX_TEXT, CursorError, Family, decode, encode
+from services.front_end.cursor import MAX_TEXT, Cursor, CursorError, Family, decode, encode
 
 places = st.tuples(st.sampled_from(Family), st.integers(0, 255))
 positions = st.builds(lambda ms, n: f"{ms}-{n}", st.integers(0, 2**45), st.integers(0, 10**6))
@@ -19,6 +19,26 @@ positions = st.builds(lambda ms, n: f"{ms}-{n}", st.integers(0, 2**45), st.integ
 @given(st.dictionaries(places, positions))
 def test_round_trip(at: dict[tuple[Family, int], str]) -> None:
     assert decode(encode(at)) == at
+
+
+@given(st.dictionaries(places, positions), st.data())
+def test_positions_that_move_read_as_those_that_stand(
+    at: dict[tuple[Family, int], str], data: st.DataObject
+) -> None:
+    cursor = Cursor(at)
+    for _ in range(4):
+        moved = data.draw(st.dictionaries(st.sampled_from(sorted(at)), positions)) if at else {}
+        at |= moved
+        cursor.move(moved)
+        assert cursor.text() == encode(at)
+
+
+def test_a_cursor_is_whole_when_every_place_has_a_position() -> None:
+    cursor = Cursor({(Family.THREAD, 1): "5-0", (Family.AGENT, 1): ""})
+    assert not cursor.whole
+    cursor.move({(Family.AGENT, 1): "6-1"})
+    assert cursor.whole
+    assert decode(cursor.text()) == {(Family.THREAD, 1): "5-0", (Family.AGENT, 1): "6-1"}
 
 
 def test_512_busy_slots_fit_the_contract() -> None:
