@@ -66,6 +66,8 @@ READ_S = 2.0
 """How long a read, or raising a fence, may take when nothing else is said, seconds."""
 PROBE_S = 0.5
 """Between looks at which primary answers, seconds."""
+GAP_S = 0.1
+"""Between looks at least, seconds: a write that was given up is repeated as soon as Redis answers again."""
 LAST_PROBE_S = 8.0
 """Longest pause before owners are asked once more to write again what they could not, seconds."""
 _SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
@@ -177,6 +179,7 @@ class FencedStore:
             fence, answers = await self._fenced(slot, epoch, operations, timeout or self.budget_s)
         except StoreUnavailable:
             self._given_up.add(slot)
+            self._look.set()
             for callback in self._unprotected:
                 callback(slot)
             raise
@@ -299,14 +302,14 @@ class FencedStore:
     async def _watch_primary(self) -> None:
         pause = PROBE_S
         while True:
+            self._look.clear()
             good = True
             # Writes that were given up say so themselves; one that has become a replica is left with the next.
             with contextlib.suppress(StoreUnavailable, redis.exceptions.ReadOnlyError):
                 good = await self._look_at_primary()
             pause = PROBE_S if good else min(pause * 2, LAST_PROBE_S)
-            if not good:  # what is rewritten again and again would keep a slow Redis slow
-                await asyncio.sleep(pause)
-            self._look.clear()
+            # What is rewritten again and again would keep a slow Redis slow.
+            await asyncio.sleep(GAP_S if good else pause)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PROBE_S):
                     await self._look.wait()

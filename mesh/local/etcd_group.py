@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mesh.local import binaries
 from mesh.local.layout import ETCD_PEER_PORT, ETCD_PORT, Layout
+from mesh.local.priority import STORES
 from mesh.local.process import Command
 
 RESTART_S = 3.0
@@ -37,7 +38,8 @@ def commands(layout: Layout, run_dir: Path, environment: Mapping[str, str]) -> l
             "--auto-compaction-retention=1h",
             "--snapshot-count=100000",
         ]
-        found.append(Command(name, argv, environment, restart_s=0.0 if alone else RESTART_S))
+        away_s = 0.0 if alone else RESTART_S
+        found.append(Command(name, argv, environment, restart_s=away_s, niceness=STORES))
     return found
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from mesh.local.backoff import Backoff
 
 _SETPRIV = shutil.which("setpriv")
+_NICE = shutil.which("nice")
 LOG_TAIL = 15
 """Lines of a log file shown when a process fails."""
 
@@ -34,6 +35,8 @@ class Command:
     """Working directory; the starter's when None."""
     restart_s: float = 0.0
     """Seconds it stays away at least when it has ended."""
+    niceness: int = 0
+    """Added to ours, -20 to 19; below 0 only where that is allowed (root)."""
 
 
 class ManagedProcess:
@@ -168,7 +171,7 @@ class ManagedProcess:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             return await asyncio.create_subprocess_exec(
-                *dying_with_us(self.command.argv),
+                *dying_with_us(_with_niceness(self.command)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -182,6 +185,14 @@ class ManagedProcess:
         """What the process left in its group goes with it."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
+
+
+def _with_niceness(command: Command) -> list[str]:
+    """What is run, `nice` before it: as all that it starts inherits it, from its first thread on. Where less than ours is not
+    allowed `nice` says so in the log and runs it all the same."""
+    if command.niceness == 0 or _NICE is None:
+        return list(command.argv)
+    return [_NICE, "-n", str(command.niceness), "--", *command.argv]
 
 
 def dying_with_us(argv: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mesh.local import binaries
 from mesh.local.layout import REDIS_NAME, REDIS_PORT, SENTINEL_PORT, SENTINELS, Layout
+from mesh.local.priority import STORES
 from mesh.local.process import Command
 
 DOWN_AFTER_MS = 1000
@@ -34,13 +35,15 @@ def commands(layout: Layout, run_dir: Path, environment: Mapping[str, str]) -> l
             [binaries.redis_server(), str(_file(run_dir, name, _server(ip) | further))],
             environment,
             restart_s=RESTART_S,
+            niceness=STORES,
         )
         for name, ip, further in servers
     ]
     for number, sentinel in enumerate(layout.sentinels):
         name = f"redis-sentinel-{number}"
         file = _file(run_dir, name, _sentinel(sentinel.partition(":")[0], primary))
-        found.append(Command(name, [binaries.redis_server(), str(file), "--sentinel"], environment))
+        argv = [binaries.redis_server(), str(file), "--sentinel"]
+        found.append(Command(name, argv, environment, niceness=STORES))
     return found
 
 
