@@ -14,7 +14,6 @@ from mesh.identity.files import write_private
 from mesh.local import binaries, etcd_group, redis_group
 from mesh.local.environment import service_environment
 from mesh.local.layout import METRICS_PORT, Instance, Layout
-from mesh.local.priority import niceness
 from mesh.local.process import Command
 from mesh.local.settings import REPOSITORY
 
@@ -79,7 +78,7 @@ class Commands:
         ingresses = tuple(Ingress(node.node, node.address, node.listen) for node in instance.nodes)
         identity = str(self.identity(instance.service))
         node = Sidecar(instance.service, instance.name, identity, instance.egress, ingresses)
-        return self.envoy(instance.sidecar, node, instance.admin, niceness(instance.service))
+        return self.envoy(instance.sidecar, node, instance.admin)
 
     def edge_node(self) -> Edge:
         """What the edge tells of itself."""
@@ -96,7 +95,7 @@ class Commands:
         """The Envoy that clients outside talk to."""
         return self.envoy("edge", node or self.edge_node(), self.layout.edge_admin)
 
-    def envoy(self, name: str, node: Sidecar | Edge, admin: str, nice: int = 0) -> Command:
+    def envoy(self, name: str, node: Sidecar | Edge, admin: str) -> Command:
         """An Envoy with its bootstrap file."""
         file = self.run_dir / "envoy" / f"{name}.json"
         write_private(file, bootstrap(node, control_plane=self.control_plane, admin=admin))
@@ -110,7 +109,7 @@ class Commands:
             "--log-level",
             "warning",
         ]
-        return Command(name, argv, base_environment(), niceness=nice)
+        return Command(name, argv, base_environment())
 
     def service(self, instance: Instance) -> Command:
         """A service process, or the controller of a pod."""
@@ -121,8 +120,9 @@ class Commands:
             ),
             **self.extra,
         }
-        argv = [binaries.python(), "-m", f"services.{instance.service}"]
-        return Command(instance.name, argv, environment, REPOSITORY, niceness=niceness(instance.service))
+        return Command(
+            instance.name, [binaries.python(), "-m", f"services.{instance.service}"], environment, REPOSITORY
+        )
 
 
 def base_environment() -> dict[str, str]:

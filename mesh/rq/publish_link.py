@@ -27,7 +27,9 @@ few messages."""
 IN_FLIGHT: Final = 8
 """Batches without an answer at most."""
 ANSWER_S: Final = 2.0
-"""A node that has not answered a batch for so long has failed, seconds."""
+"""A node that has not answered a batch for so long has failed, seconds; twice as long after each time until one answers, so that
+one which is slow is not given the same work again before it has done it."""
+ANSWER_LAST_S: Final = 16.0
 RETRY_FIRST_S: Final = 0.02
 RETRY_LAST_S: Final = 1.0
 
@@ -52,7 +54,8 @@ class _StartAgain(Exception):
 
 
 class PublishLink:
-    """Sends what it is given; after a failure sends everything again that still waits for it."""
+    """Sends what it is given; after a failure sends everything again that still waits for it: one batch first, and with each answer
+    twice as many at once, up to IN_FLIGHT. What publishers have not brought away is most when a node can do least."""
 
     def __init__(
         self, publisher: Publisher, nodes: Nodes, family: StreamFamily.ValueType, record: NodeRecord
@@ -65,6 +68,9 @@ class PublishLink:
         self._in_flight: deque[tuple[int, list[Pending], float]] = deque()
         self._more = asyncio.Event()
         self._room = asyncio.Event()
+        self._window = IN_FLIGHT
+        self._answer_s = ANSWER_S
+        self._pause = RETRY_FIRST_S
         self._log = logger("publish_link")
         self._task = detached(self._run(), f"publish to {record.incarnation}")
 
@@ -88,23 +94,22 @@ class PublishLink:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        pause = RETRY_FIRST_S
         while True:
             await self._more.wait()  # no call without need
-            started = time.monotonic()
             try:
                 await self._talk()
             except _StartAgain:
                 pass
             except (grpc.aio.AioRpcError, TimeoutError, asyncio.InvalidStateError, EOFError) as error:
                 self._log.info("publish call ended", queue_node=self.incarnation, error=_brief(error))
+                if isinstance(error, TimeoutError):
+                    self._answer_s = min(self._answer_s * 2, ANSWER_LAST_S)
                 self._publisher.failed(self)
-            if time.monotonic() - started > RETRY_LAST_S:
-                pause = RETRY_FIRST_S
+            self._window = 1
             self._in_flight.clear()
             self._outbox.clear()
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, RETRY_LAST_S)
+            await asyncio.sleep(self._pause)
+            self._pause = min(self._pause * 2, RETRY_LAST_S)
             self._begin_again()
 
     def _begin_again(self) -> None:
@@ -145,7 +150,7 @@ class PublishLink:
             if early > 0 and len(self._outbox) < BATCH_EVENTS:
                 await asyncio.sleep(early)
             while self._outbox:
-                while len(self._in_flight) >= IN_FLIGHT:
+                while len(self._in_flight) >= self._window:
                     self._room.clear()
                     await self._room.wait()
                 number += 1
@@ -187,7 +192,10 @@ class PublishLink:
             for pending, result in zip(batch, response.results, strict=True):
                 good &= self._publisher.settle(self, pending, result)
             self._room.set()
-            if not good:
+            self._answer_s = ANSWER_S
+            if good:
+                self._window, self._pause = min(self._window * 2, IN_FLIGHT), RETRY_FIRST_S
+            else:
                 reason = next(result.reason for result in response.results if result.reason)
                 self._log.info("events are sent again", reason=reason, queue_node=self.incarnation)
                 raise _StartAgain
@@ -195,8 +203,8 @@ class PublishLink:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(ANSWER_S / 4)
-            if self._in_flight and time.monotonic() - self._in_flight[0][2] > ANSWER_S:
-                raise TimeoutError(f"no answer for {ANSWER_S} s")
+            if self._in_flight and time.monotonic() - self._in_flight[0][2] > self._answer_s:
+                raise TimeoutError(f"no answer for {self._answer_s} s")
 
 
 def _brief(error: BaseException) -> str:

@@ -92,14 +92,20 @@ class Appender:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
-                await self._flush(self._take())
+                if batches := self._take():
+                    await self._flush(batches)
 
     def _take(self) -> list[_Batch]:
-        batches = [self._waiting.popleft()]
-        size = len(batches[0].submissions)
-        while self._waiting and size + len(self._waiting[0].submissions) <= FLUSH_EVENTS:
-            batches.append(self._waiting.popleft())
-            size += len(batches[-1].submissions)
+        """The next round trip, without what publishers that have gone had left."""
+        batches: list[_Batch] = []
+        size = 0
+        while self._waiting and (not size or size + len(self._waiting[0].submissions) <= FLUSH_EVENTS):
+            batch = self._waiting.popleft()
+            if batch.done.cancelled():
+                self._backlog -= len(batch.submissions)
+                continue
+            batches.append(batch)
+            size += len(batch.submissions)
         return batches
 
     async def _flush(self, batches: list[_Batch]) -> None:

@@ -26,14 +26,20 @@ class PublishSession:
     def __init__(self, appender: Appender) -> None:
         self._appender = appender
         self._answers: asyncio.Queue[Answer | None] = asyncio.Queue(IN_FLIGHT)
+        self._open: set[asyncio.Future[list[PublishResult]]] = set()
 
     async def run(
         self, requests: AsyncIterator[PublishRequest], write: Callable[[PublishResponse], Awaitable[None]]
     ) -> None:
-        """Serves the call until the client has ended it and all its results are sent."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._read(requests))
-            group.create_task(self._write(write))
+        """Serves the call until the client has ended it and all its results are sent. Of a client that has gone nothing is
+        appended any more: it sends all of it again."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._read(requests))
+                group.create_task(self._write(write))
+        finally:
+            for done in list(self._open):
+                done.cancel()
 
     async def _read(self, requests: AsyncIterator[PublishRequest]) -> None:
         async for request in requests:
@@ -57,7 +63,10 @@ class PublishSession:
             slot = (request.family, validate.slot_of(request.family, envelope.stream_key))
             item = Item(envelope.stream_key, envelope.seq, envelope.epoch, raw, request.resume)
             submissions.append(Submission(slot, item, envelope))
-        return request.batch, results, self._appender.submit(submissions)
+        done = self._appender.submit(submissions)
+        self._open.add(done)
+        done.add_done_callback(self._open.discard)
+        return request.batch, results, done
 
     async def _write(self, write: Callable[[PublishResponse], Awaitable[None]]) -> None:
         while (answer := await self._answers.get()) is not None:

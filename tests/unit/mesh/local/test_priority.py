@@ -1,4 +1,4 @@
-"""What calls wait for is started with less niceness, and so is all that it starts."""
+"""What everybody waits for is started with less niceness, and so is all that it starts."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from mesh.local.priority import STORES, niceness
+from mesh.local import etcd_group, redis_group
+from mesh.local.layout import Layout
+from mesh.local.priority import STORES
 from mesh.local.process import Command, ManagedProcess
 
 
-def test_stores_go_before_packets_and_packets_before_the_rest() -> None:
-    assert STORES < niceness("sip_cluster") == niceness("sip_proxy") < niceness("front_end") == 0
+def test_stores_go_before_everything_else(tmp_path: Path) -> None:
+    layout = Layout(10, Path("/run/s"), etcd_size=3)
+    stores = [*etcd_group.commands(layout, tmp_path, {}), *redis_group.commands(layout, tmp_path, {})]
+    assert {command.name.partition("-")[0] for command in stores} == {"etcd", "redis"}
+    assert {command.niceness for command in stores} == {STORES}
+    assert STORES < 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may go below its own niceness")
