@@ -133,9 +133,9 @@ class App:
         self._config.on_change(lambda change: self._identify())
         self._peers.on_change(self._identify)
         asyncio.get_running_loop().add_reader(self.proxy.fileno(), self._drain)
+        self.forwarding.follow()
         self.proxy.bind_udp(host, port)
-        self.forwarding.begin()
-        self._listening = True
+        self._listening = self.forwarding.asking = True
 
     async def _stop(self) -> None:
         asyncio.get_running_loop().remove_reader(self.proxy.fileno())

@@ -28,7 +28,8 @@ class Forwarding:
         self._log = log
         self._probing = Probing(options_interval_s)
         self._roster = Roster()
-        self._begun = False
+        self.asking = False
+        """Whether SIP nodes are asked with OPTIONS: for that there has to be a socket."""
         self.tables = tables.Tables((), ())
 
     @property
@@ -36,9 +37,9 @@ class Forwarding:
         """SIP nodes that do not answer OPTIONS."""
         return self._probing.silent
 
-    def begin(self) -> None:
-        """The proxy has a socket: fills the tables, now and at each change."""
-        self._begun = True
+    def follow(self) -> None:
+        """Fills the tables, now and at each change. Before the first packet: a node that is not in them is a stranger, and what it
+        sends to a phone would be given to the owner of the slot."""
         self._fill()
         self.nodes.on_change(self._fill)
 
@@ -52,7 +53,7 @@ class Forwarding:
         """Asks the SIP nodes whether they are there, for as long as the process lives."""
         while True:
             await asyncio.sleep(self._probing.interval_s / LOOKS)
-            if not self._begun:
+            if not self.asking:
                 continue
             before = self.silent
             self._ask(time.monotonic())

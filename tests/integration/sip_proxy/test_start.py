@@ -1,0 +1,75 @@
+"""A proxy that comes back under load knows who is who from its first packet on."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.integration.servers import loopback
+from tests.integration.sip_proxy.conftest import World
+from tests.integration.sip_proxy.sip_peers import Address, FakeNode
+
+C = "sip_cluster-2"
+SLOT = 0x2A
+SLOTS = 1024
+BURST = 10
+"""BYEs a millisecond."""
+
+
+@dataclass(eq=False)
+class Releasing(FakeNode):
+    """A SIP node that ends calls with a phone, again and again; what it is answered."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+
+    def datagram_received(self, data: bytes, addr: Address) -> None:
+        super().datagram_received(data, addr)
+        if data.startswith(b"SIP/2.0 ") and b"BYE" in data:
+            self.statuses[int(data[8:11])] += 1
+
+    async def release(self, phone: FakeNode, proxy: str) -> None:
+        """BYEs, each of a call of its own, until cancelled."""
+        for number in itertools.count():
+            lines = [
+                f"BYE sip:1901@{phone.host}:5060 SIP/2.0",
+                f"Via: SIP/2.0/UDP {self.host}:5060;branch=z9hG4bK-release-{number}",
+                "Max-Forwards: 70",
+                f"Route: <sip:{proxy}:5060;lr;vs={SLOT:x};vd=phone>",
+                f"From: <sip:8000@{self.host}>;tag=v{SLOT:x}-node{number}",
+                f"To: <sip:1901@{phone.host}>;tag=phone{number}",
+                f"Call-ID: release-{number}",
+                "CSeq: 2 BYE",
+                "Content-Length: 0",
+                "",
+                "",
+            ]
+            self.transport.sendto("\r\n".join(lines).encode(), (proxy, 5060))
+            if number % BURST == 0:
+                await asyncio.sleep(0.001)
+
+
+@pytest.mark.feature("SP-08")
+async def test_a_bye_to_a_phone_reaches_the_phone_while_the_proxy_starts(world: World) -> None:
+    node, phone = Releasing(loopback()), FakeNode(loopback())
+    world.nodes[C] = node
+    await node.open()
+    await phone.open()
+    try:
+        await world.announce(C)
+        for slot in range(SLOTS):
+            await world.claim(slot, C)
+        for _ in range(3):
+            world.process.kill()
+            load = asyncio.create_task(node.release(phone, world.host))
+            await asyncio.to_thread(world.process.start)
+            before = phone.count("BYE")
+            await world.until(lambda before=before: phone.count("BYE") > before + 50)  # type: ignore[misc]
+            load.cancel()
+        assert node.count("BYE") == 0, "it was given its own BYE"
+        assert set(node.statuses) == {200}
+    finally:
+        phone.close()
