@@ -18,6 +18,7 @@ from mesh.discovery import Directory
 from mesh.errors import TABLE, Reason, reason_of
 from mesh.service import Service
 from mesh.telemetry import ladder
+from services.sip_proxy.aliases import Aliases
 from services.sip_proxy.forwarding import Forwarding
 from services.sip_proxy.register import Ask, Register, contact_headers
 from services.sip_proxy.settings import SipProxySettings
@@ -71,6 +72,7 @@ class App:
         nodes = Directory(service.etcd, service.settings.region, "sip_cluster")
         self.forwarding = Forwarding(self.proxy, nodes, settings.options_interval, service.log)
         self._peers = Directory(service.etcd, service.settings.region, "sip_proxy")
+        self._aliases = Aliases()
         nonces = digest.NonceKeeper(os.urandom(32), window=settings.nonce_window)
         self._register = Register(_Devices(config), nonces, settings.digest_algorithms)
         self._registrar: RegistrarServiceAsyncStub = RegistrarServiceStub(service.channel)
@@ -146,12 +148,12 @@ class App:
         await self._peers.stop()
 
     def _identify(self) -> None:
-        """Names that are ours (those of the other proxies too: any proxy serves a route set made by another), and who
-        is a trunk."""
+        """Names that are ours, and who is a trunk."""
         host, _ = self._address
         domains = list(self._config.domains())
-        proxies = {node.sip_address.rpartition(":")[0] for node in self._peers.nodes() if node.sip_address}
-        aliases = sorted({host, *proxies})
+        aliases = self._aliases.of(
+            {host, *_hosts(self._peers)}, _hosts(self.forwarding.nodes), time.monotonic()
+        )
         self.proxy.set_identity(self._settings.fqdn, cluster=self._settings.fqdn, aliases=aliases)
         self.proxy.set_domains(domains)
         peers = {
@@ -215,6 +217,10 @@ class App:
 def _bindings(registrations: list[Registration], now: float) -> list[tuple[str, int, int]]:
     left = ((r, r.expires_us / 1e6 - now) for r in registrations)
     return [(r.contact, max(1, round(seconds)), r.q) for r, seconds in left if seconds > 0]
+
+
+def _hosts(directory: Directory) -> set[str]:
+    return {node.sip_address.rpartition(":")[0] for node in directory.nodes() if node.sip_address}
 
 
 def _without_port(peer: str) -> str:

@@ -55,6 +55,24 @@ class World:
         """The record of a node goes, as with its lease."""
         await self.etcd.delete(self._key(name))
 
+    async def announce_proxy(self, name: str, address: str) -> None:
+        """Puts the record of another proxy."""
+        record = NodeRecord(
+            node=name,
+            incarnation=f"{name}.00000001",
+            service="sip_proxy",
+            sip_address=address,
+            state=NodeState.NODE_STATE_SERVING,
+        )
+        await self.etcd.put(self._proxy_key(name), record.SerializeToString())
+
+    async def vanish_proxy(self, name: str) -> None:
+        """Its record goes, as with its lease."""
+        await self.etcd.delete(self._proxy_key(name))
+
+    def _proxy_key(self, name: str) -> str:
+        return f"/voicemesh/{self.region}/sip_proxy/nodes/{name}.00000001"
+
     def _key(self, name: str) -> str:
         return f"/voicemesh/{self.region}/sip_cluster/nodes/{name}.00000001"
 

@@ -1,4 +1,4 @@
-"""A proxy that comes back under load knows who is who from its first packet on."""
+"""A BYE to a phone reaches the phone, whatever becomes of proxies meanwhile: else the phone's call never ends."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ class Releasing(FakeNode):
     """A SIP node that ends calls with a phone, again and again; what it is answered."""
 
     statuses: Counter[int] = field(default_factory=Counter)
+    numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     def datagram_received(self, data: bytes, addr: Address) -> None:
         super().datagram_received(data, addr)
         if data.startswith(b"SIP/2.0 ") and b"BYE" in data:
             self.statuses[int(data[8:11])] += 1
 
-    async def release(self, phone: FakeNode, proxy: str) -> None:
-        """BYEs, each of a call of its own, until cancelled."""
-        for number in itertools.count():
+    async def release(self, phone: FakeNode, proxy: str, route: str = "", count: int = 0) -> None:
+        """So many BYEs, each of a call of its own; 0: until cancelled. `route`: the proxy that the calls began with."""
+        for number in range(count) if count else itertools.count():
             lines = [
                 f"BYE sip:1901@{phone.host}:5060 SIP/2.0",
-                f"Via: SIP/2.0/UDP {self.host}:5060;branch=z9hG4bK-release-{number}",
+                f"Via: SIP/2.0/UDP {self.host}:5060;branch=z9hG4bK-{next(self.numbers)}",
                 "Max-Forwards: 70",
-                f"Route: <sip:{proxy}:5060;lr;vs={SLOT:x};vd=phone>",
+                f"Route: <sip:{route or proxy}:5060;lr;vs={SLOT:x};vd=phone>",
                 f"From: <sip:8000@{self.host}>;tag=v{SLOT:x}-node{number}",
                 f"To: <sip:1901@{phone.host}>;tag=phone{number}",
                 f"Call-ID: release-{number}",
@@ -73,3 +74,32 @@ async def test_a_bye_to_a_phone_reaches_the_phone_while_the_proxy_starts(world: 
         assert set(node.statuses) == {200}
     finally:
         phone.close()
+
+
+@pytest.mark.feature("SP-08")
+async def test_a_bye_of_a_call_that_began_with_another_proxy_reaches_the_phone_when_that_has_gone(
+    world: World,
+) -> None:
+    node, phone, other = Releasing(loopback()), FakeNode(loopback()), FakeNode(loopback())
+    world.nodes[C] = node
+    for peer in (node, phone, other):
+        await peer.open()
+    try:
+        await world.announce(C)
+        await world.claim(SLOT, C)
+        await world.until_metric("active_sip_nodes", 3)
+        await world.announce_proxy("sip_proxy-7", f"{other.host}:5060")
+        for gone in (False, True):
+            if gone:
+                await world.vanish_proxy("sip_proxy-7")
+            await asyncio.sleep(1.0)  # until the watch has told
+            before = phone.count("BYE")
+            await node.release(phone, world.host, other.host, 20)
+            await world.until(lambda before=before: phone.count("BYE") == before + 20)  # type: ignore[misc]
+        await world.until(lambda: node.statuses[200] == 40)
+        assert set(node.statuses) == {200}
+        assert other.count("BYE") == 0, "nobody is there any more"
+        assert node.count("BYE") == 0
+    finally:
+        phone.close()
+        other.close()
