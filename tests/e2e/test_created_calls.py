@@ -50,7 +50,7 @@ async def made_by_front_ends(platform: Platform) -> float:
         for node, address in platform.mesh.metrics.items():
             if node.startswith("front_end"):
                 text = (await client.get(f"http://{address}/metrics")).text
-                pattern = r'(?m)^voicemesh_front_end_requests_total\{request="MakeCall"\} (\S+)$'
+                pattern = r'(?m)^voicemesh_front_end_requests_total\{request="make_call"\} (\S+)$'
                 total += sum(float(value) for value in re.findall(pattern, text))
     return total
 
