@@ -51,7 +51,9 @@ async def test_batches_of_a_call_that_ended_are_left_out_and_others_are_not() ->
     running = asyncio.create_task(appender.run())
     try:
         under_way = appender.submit([submission(1)])
-        await asyncio.sleep(0.01)
+        async with asyncio.timeout(5):
+            while not store.given:
+                await asyncio.sleep(0)
         gone = [appender.submit([submission(2), submission(3)]), appender.submit([submission(4)])]
         stays = appender.submit([submission(5)])
         last = appender.submit([submission(6)])
