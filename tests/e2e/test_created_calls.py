@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from demo.phone import Phone
-from tests.e2e.platform import Platform, events_of, password
+from tests.e2e.platform import Platform, events_of
 from tests.integration.orchestration_http.platform import HEAD, Client
 from tests.integration.orchestration_http.web import Web
 
@@ -29,18 +27,6 @@ DOCUMENT = f"""{HEAD} initial="asks">
   </state>
   <final id="over"/>
 </scxml>"""
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def phones(platform: Platform) -> AsyncIterator[tuple[Phone, Phone]]:
-    """Extensions 1901 and 1902 of t1."""
-    made = platform.phone("1901", host=63), platform.phone("1902", host=64)
-    for phone in made:
-        await platform.register(phone)
-    yield made
-    for phone in made:
-        await phone.register(password(phone.name, "t1"), expires=0)
-        phone.close()
 
 
 async def made_by_front_ends(platform: Platform) -> float:

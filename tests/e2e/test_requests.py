@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
-import pytest_asyncio
 from voice.error.v1.reason_pb2 import Reason
 from voice.sip_cluster.v1.sip_node_service_pb2 import GetCallRequest
 from voice.sip_cluster.v1.sip_node_service_pb2_grpc import SipNodeServiceStub
@@ -31,18 +29,6 @@ from voice.type.v1.kv_pb2 import KvList, KvPair
 from demo.phone import Phone
 from mesh.errors import Details, details
 from tests.e2e.platform import Platform, events_of, name_of, password
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def phones(platform: Platform) -> AsyncIterator[tuple[Phone, Phone]]:
-    """Extensions 1901 and 1902 of t1."""
-    made = platform.phone("1901", host=61), platform.phone("1902", host=62)
-    for phone in made:
-        await platform.register(phone)
-    yield made
-    for phone in made:
-        await phone.register(password(phone.name, "t1"), expires=0)
-        phone.close()
 
 
 def kv(**pairs: str) -> KvList:
