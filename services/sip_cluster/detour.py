@@ -1,7 +1,8 @@
-"""A request that met a proxy which is not there: it goes through another one, or again to the same one a little later.
+"""A request that met a proxy which is not there, or is silent: it goes through another one, or again to the same one later.
 
 A proxy that has just died is in the directory until its lease ends, and one that is being started is there before it listens:
-ICMP says so at once (RFC 3261 §8.1.3.1 would make it a 503). For a phone that is not told of a BYE the call never ends.
+ICMP says so at once (RFC 3261 §8.1.3.1 would make it a 503). One that has frozen says nothing. For a phone that is not told of
+a BYE the call never ends, and its agent, free again, would be offered the next one meanwhile.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 
 from services.sip_cluster import effects as do
-from services.sip_cluster.entry import Entry, Signal
+from services.sip_cluster.entry import Entry, Sent, Signal
 from services.sip_cluster.next_hop import Address, NextHop, NoNextHop
 from services.sip_cluster.signalling import Signalling, Use
 
@@ -18,9 +19,16 @@ AGAIN_S = 0.5
 AGAIN_MOST = 64
 """So often, 32 s in all, as long as its retransmissions would go on (RFC 3261 §17.1.2.2, timer F)."""
 
+LOOK_S = 0.25
+"""How often requests without an answer are looked at, seconds."""
+LOOKS_BYE = 4
+"""Looks after which a request counts as unanswered, 0.75 to 1 s: its first retransmission was not answered either."""
+LOOKS_MOST = 128
+"""Looks after which a request is not looked at any more, 32 s: it has ended (RFC 3261 §17.1.1.2 timer B, §17.1.2.2 timer F)."""
+
 
 class Detour:
-    """Finds another way for requests that could not be delivered."""
+    """Finds another way for requests that could not be delivered, or that a proxy does not answer."""
 
     def __init__(self, signalling: Signalling, hops: NextHop) -> None:
         self._signalling = signalling
@@ -28,22 +36,48 @@ class Detour:
         self.taken = 0
         """Requests that went another way."""
 
+    # -- a proxy that is silent ----------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Every LOOK_S: a BYE that a proxy has not answered goes through another one; any other request when the directory
+        says that its proxy has gone, for a proxy that only is slow would then ask twice (an INVITE in a phone's dialog gets
+        482, RFC 3261 §8.2.2.2)."""
+        for txn, sent in list(self._signalling.sent.items()):
+            sent.looks += 1
+            if sent.looks > LOOKS_MOST:
+                del self._signalling.sent[txn]
+            elif sent.looks >= LOOKS_BYE and self._hops.is_proxy(sent.to):
+                self._silent(txn, sent)
+
+    def _silent(self, txn: int, sent: Sent) -> None:
+        _, signal, use = self._signalling.transactions[txn]
+        if use is not Use.BYE and self._hops.known(sent.to):
+            return
+        other = self._hops.choose(_call_id(signal), but=sent.to)
+        if other is None:
+            return
+        if not self._signalling.endpoint.redirect(txn, other):  # answered by something
+            del self._signalling.sent[txn]
+            return
+        self._hops.avoid(sent.to)
+        sent.to, sent.looks = other, 0
+        if use is Use.INVITE:
+            signal.destination = other
+        self.taken += 1
+
+    # -- a proxy that is not there -------------------------------------------------------------------
+
     def take(self, txn: int, entry: Entry, signal: Signal, use: Use) -> bool:
         """Sends the request of a transaction that failed another way. False when there is none: it has failed."""
-        went = self._went(signal, use)
-        if went is None or not self._hops.is_proxy(went):
+        sent = self._signalling.sent.get(txn)
+        if sent is None or not self._hops.is_proxy(sent.to):
             return False
-        self._hops.avoid(went)
+        self._hops.avoid(sent.to)
         if use is Use.INVITE:
             return self._invite(txn, entry, signal)
         if use is Use.OFFER:
             return self._offer(txn, entry, signal)
         return use is Use.BYE and self._bye(txn, entry, signal)
-
-    def _went(self, signal: Signal, use: Use) -> Address | None:
-        if use is Use.INVITE:
-            return signal.destination
-        return self._way(signal)
 
     def _way(self, signal: Signal) -> Address | None:
         if signal.dialog is None:
@@ -60,7 +94,7 @@ class Detour:
         self._signalling.untrack(txn, signal)
         signal.destination = other
         signal.invite_txn = self._signalling.endpoint.send_prepared(signal.invite, other)
-        self._signalling.track(signal.invite_txn, entry, signal, Use.INVITE)
+        self._signalling.track(signal.invite_txn, entry, signal, Use.INVITE, to=other)
         self.taken += 1
         return True
 
@@ -70,7 +104,7 @@ class Detour:
             return False
         self._signalling.untrack(txn, signal)
         signal.offer_txn = self._signalling.endpoint.send_prepared(signal.offer_sent, other)
-        self._signalling.track(signal.offer_txn, entry, signal, Use.OFFER)
+        self._signalling.track(signal.offer_txn, entry, signal, Use.OFFER, to=other)
         self.taken += 1
         return True
 
@@ -91,3 +125,11 @@ class Detour:
     def _again(self, entry: Entry, signal: Signal) -> None:
         if entry.signals.get(signal.leg) is signal:  # else the leg is over, or somebody else's
             self._signalling.bye(entry, do.SendBye(signal.leg))
+
+
+def _call_id(signal: Signal) -> str:
+    """Of a leg that we have sent a request of: it has a dialog, or an INVITE."""
+    if signal.dialog is not None:
+        return signal.dialog.id[0]
+    assert signal.invite is not None
+    return signal.invite.call_id

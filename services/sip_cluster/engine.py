@@ -17,6 +17,7 @@ from mesh.rq import THREAD, Rq
 from mesh.service import Service, main
 from mesh.slots import ReleaseReason, SlotKey, Slots
 from mesh.store import FencedStore, check_pairing
+from services.sip_cluster.detour import LOOK_S
 from services.sip_cluster.fencing import Fencing
 from services.sip_cluster.handing_over import HandingOver
 from services.sip_cluster.holding import Holding
@@ -234,6 +235,12 @@ class Engine:
             await asyncio.sleep(EXPIRE_S)
             self.reception.expire()
 
+    async def look(self) -> None:
+        """Looks at requests that proxies do not answer, for as long as the process lives."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            self.reception.detour.look()
+
     async def finish(self) -> None:
         """No new calls. Those there are go to other nodes with their slots, after this; without other nodes they end by
         themselves or, at last, are released."""
@@ -271,6 +278,7 @@ async def build(service: Service) -> None:
     service.on_start(engine.start)
     service.background("load", engine.report_load)
     service.background("waiting messages", engine.expire)
+    service.background("unanswered requests", engine.look)
     service.on_drain(engine.finish)
     service.on_stop(engine.stop)
 
@@ -305,6 +313,7 @@ def _gauges(engine: Engine, configuration: Configuration) -> None:
             "packets_released": engine.holding.released,
             "packets_dropped": engine.holding.dropped,
             "messages_dropped": engine.waiting.dropped,
+            "requests_detoured": engine.reception.detour.taken,
         },
     )
     numbers.counters(

@@ -51,6 +51,15 @@ class Signal:
     """Transactions whose events concern this leg."""
 
 
+@dataclass(slots=True)
+class Sent:
+    """A request of ours on its way."""
+
+    to: tuple[str, int]
+    looks: int = 0
+    """How often it was looked at without an answer (`detour`)."""
+
+
 @dataclass(slots=True, eq=False)
 class Entry:
     """One thread and everything this node keeps for it."""

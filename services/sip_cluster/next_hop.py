@@ -63,6 +63,10 @@ class NextHop:
         left = self._left.get(address)
         return address in self._known or (left is not None and self._clock() - left < REMEMBERED_S)
 
+    def known(self, address: Address) -> bool:
+        """Whether this is the address of a proxy now, as the directory says."""
+        return address in self._known
+
     def alive(self, address: Address) -> bool:
         """Whether this is the address of a live proxy, as far as is known."""
         return address in self._known and not self._passed_over(address)
@@ -80,9 +84,9 @@ class NextHop:
         del self._avoided[address]
         return False
 
-    def choose(self, key: str) -> Address | None:
-        """The proxy for a Call-ID: the same one as long as it lives. None when there is none."""
-        proxies = self._proxies
+    def choose(self, key: str, *, but: Address | None = None) -> Address | None:
+        """The proxy for a Call-ID, `but` not this one: the same one as long as it lives. None when there is none."""
+        proxies = self._proxies if but is None else [proxy for proxy in self._proxies if proxy[1] != but]
         if self._avoided:
             proxies = [proxy for proxy in proxies if not self._passed_over(proxy[1])] or proxies
         if not proxies:

@@ -24,7 +24,7 @@ from voicecore.sip import (
 from mesh.telemetry import logger
 from mesh.telemetry.steps import enabled as ladder_enabled
 from services.sip_cluster import effects as do
-from services.sip_cluster.entry import Entry, Signal
+from services.sip_cluster.entry import Entry, Sent, Signal
 from services.sip_cluster.ladder import draw
 from services.sip_cluster.next_hop import Address, NextHop, NoNextHop, host_port
 
@@ -71,6 +71,8 @@ class Signalling:
         self._log = logger("signalling")
         self.transactions: dict[int, tuple[Entry, Signal, Use]] = {}
         """Transactions, of either side, whose events concern a leg."""
+        self.sent: dict[int, Sent] = {}
+        """Of these the requests of ours that may still be without an answer, oldest first."""
         self.by_tag: dict[str, tuple[Entry, Signal]] = {}
         """Legs by our tag: requests in a dialog name it."""
         self.sent_status: dict[int, int] = {}
@@ -83,14 +85,17 @@ class Signalling:
         entry.signals[signal.leg] = signal
         self.by_tag[signal.local_tag] = (entry, signal)
 
-    def track(self, txn: int, entry: Entry, signal: Signal, use: Use) -> None:
-        """Events of this transaction concern the leg."""
+    def track(self, txn: int, entry: Entry, signal: Signal, use: Use, *, to: Address | None = None) -> None:
+        """Events of this transaction concern the leg. `to`: where it was sent, a request of ours."""
         self.transactions[txn] = (entry, signal, use)
+        if to is not None:
+            self.sent[txn] = Sent(to)
         signal.txns.add(txn)
 
     def untrack(self, txn: int, signal: Signal) -> None:
         """Nothing more comes of the transaction."""
         self.transactions.pop(txn, None)
+        self.sent.pop(txn, None)
         signal.txns.discard(txn)
 
     def drop(self, entry: Entry, leg: int, *, forget: bool = False) -> None:
@@ -102,6 +107,7 @@ class Signalling:
         self.by_tag.pop(signal.local_tag, None)
         for txn in signal.txns:
             self.transactions.pop(txn, None)
+            self.sent.pop(txn, None)
             if forget:
                 self.endpoint.forget(txn)
 
@@ -155,7 +161,7 @@ class Signalling:
         assert signal.invite is not None
         self._draw_request(entry, signal.invite, signal.destination)
         signal.invite_txn = self.endpoint.send_prepared(signal.invite, signal.destination)
-        self.track(signal.invite_txn, entry, signal, Use.INVITE)
+        self.track(signal.invite_txn, entry, signal, Use.INVITE, to=signal.destination)
 
     def cancel(self, entry: Entry, effect: do.CancelInvite) -> None:
         """CANCEL of our INVITE; without effect when its final response is here already."""
@@ -275,7 +281,7 @@ class Signalling:
         destination = self._hop(signal.dialog)
         self._draw_request(entry, offer, destination)
         signal.offer_txn = self.endpoint.send_prepared(offer, destination)
-        self.track(signal.offer_txn, entry, signal, Use.OFFER)
+        self.track(signal.offer_txn, entry, signal, Use.OFFER, to=destination)
 
     def _prepare_offer(self, entry: Entry, effect: do.PassOffer) -> Request | None:
         signal = entry.signals.get(effect.leg)
@@ -350,12 +356,13 @@ class Signalling:
             headers=headers,
         )
         try:
-            txn = self._send(entry, request, self._hop(dialog))
+            destination = self._hop(dialog)
+            txn = self._send(entry, request, destination)
         except NoNextHop as error:
             self._log.warning("request in a dialog cannot be sent", method=method, problem=str(error))
             self._gone(entry, leg, use)
             return 0
-        self.track(txn, entry, signal, use)
+        self.track(txn, entry, signal, use, to=destination)
         return txn
 
     def _ack(self, entry: Entry, signal: Signal, txn: int, cseq: int, body: bytes, body_type: str) -> None:

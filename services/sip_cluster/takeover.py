@@ -87,7 +87,8 @@ class Takeover:
     def _again(self, entry: Entry, signal: Signal) -> None:
         assert signal.invite is not None
         signal.invite_txn = self._endpoint.send_prepared(signal.invite, self._way(signal))
-        self._signalling.track(signal.invite_txn, entry, signal, Use.INVITE)
+        to = signal.destination
+        self._signalling.track(signal.invite_txn, entry, signal, Use.INVITE, to=to)
 
     def _client(self, entry: Entry, signal: Signal, response: Response | None) -> None:
         assert signal.invite is not None
@@ -103,6 +104,7 @@ class Takeover:
         offer = _request(leg.offer_invite)
         response = _response(leg.offer_response) if open_.answered else None
         signal.offer_response = response
+        to: Address | None = None
         if open_.origin == leg.id:
             signal.offer = offer
             txn = self._endpoint.restore_server_invite(offer, signal.destination, response=response)
@@ -112,10 +114,10 @@ class Takeover:
             txn = self._endpoint.restore_client_invite(offer, way, response=response)
         else:
             signal.offer_sent = offer
-            way = self._hops.for_dialog(signal.dialog.id[0], signal.dialog.next_hop())
-            txn = self._endpoint.send_prepared(offer, way)
+            to = self._hops.for_dialog(signal.dialog.id[0], signal.dialog.next_hop())
+            txn = self._endpoint.send_prepared(offer, to)
         signal.offer_txn = txn
-        self._signalling.track(txn, entry, signal, Use.OFFER)
+        self._signalling.track(txn, entry, signal, Use.OFFER, to=to)
 
     def _way(self, signal: Signal) -> Address:
         """Where our INVITE went; another proxy when that one has gone."""

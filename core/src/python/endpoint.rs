@@ -283,6 +283,12 @@ impl Endpoint {
         .map_err(send_error)
     }
 
+    fn redirect(&self, py: Python<'_>, txn: u64, destination: Address) -> PyResult<bool> {
+        self.open()?;
+        let destination = address_in(destination)?;
+        Ok(py.detach(|| self.driver.call(|agent, now| agent.redirect(txn, destination, now))))
+    }
+
     fn forget(&self, py: Python<'_>, txn: u64) {
         py.detach(|| self.driver.call(|agent, _| agent.forget(txn)));
     }

@@ -99,6 +99,39 @@ async def test_source_of_a_call_is_what_the_proxy_saw(bench: Bench, sipp: Starte
     await bench.etcd.delete(key)
 
 
+async def test_a_bye_that_a_proxy_does_not_answer_takes_another_within_a_second(
+    bench: Bench, sipp: Starter
+) -> None:
+    """A phone that does not hear of the end would be offered the next call in this one (RFC 3261 has no word for a proxy that
+    is there and silent)."""
+    silent_ip, other_ip = loopback(), loopback()
+    keys = [await announce(bench.etcd, bench.region, "sip_proxy", f"{silent_ip}:5060")]
+
+    async def known() -> bool:
+        proxies = (await asyncio.to_thread(bench.engine.metrics))["voicemesh_sip_cluster_proxies"]
+        return proxies == len(keys)
+
+    await bench.until(known)
+    bench.dial_plan.phone("t1", "1001")
+    bench.dial_plan.phone("t1", "1002", "10.99.99.99:5060")
+    steps = [Phone.called(), Phone.rings(), Phone.answers(), receive("BYE"), pause(2000)]
+    silent = sipp(silent_ip, steps)
+    other = sipp(other_ip, [Phone.hung_up()])
+    steps = [CALLER.invite(), CALLER.ringing(), CALLER.answered(), pause(2000), CALLER.bye()]
+    caller = sipp(loopback(), steps, remote=bench.engine.sip)
+    await bench.event("Established@1002")
+    keys.append(await announce(bench.etcd, bench.region, "sip_proxy", f"{other_ip}:5060"))
+    await bench.until(known)
+    await caller.good()
+    first, second = await silent.good(), await other.good()
+    asked = first.at("BYE")
+    assert 0.5 <= (second.at("BYE") - asked) % 86400 <= 1.5
+    via = [line for line in first.messages.splitlines() if line.startswith("Via:") and "[" not in line]
+    assert via[-1] in second.messages, "the same transaction: an answer of either ends it"
+    for key in keys:
+        await bench.etcd.delete(key)
+
+
 @pytest.fixture
 async def small(etcd_server: EtcdServer, redis_server: RedisServer) -> AsyncIterator[Bench]:
     async with running(etcd_server, redis_server, VOICEMESH_CAPACITY="2") as made:

@@ -612,6 +612,11 @@ class Endpoint:
         transaction is here that has had its final response.
         """
 
+    def redirect(self, txn: int, destination: Address) -> bool:
+        """Sends a request that nothing has answered, not even 100, from now on to another address, under the
+        same branch and with its timers from the beginning. False when there was an answer or the transaction is
+        over: nothing is done then."""
+
     def forget(self, txn: int) -> None:
         """Lets go of a transaction without a word; nothing for an unknown id. For an owner whose call is
         another's now."""

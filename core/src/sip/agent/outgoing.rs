@@ -171,6 +171,17 @@ impl Agent {
         Ok(self.stack.send_ack(txn, &to_tag, ack.to_bytes(), destination)?)
     }
 
+    /// Sends a request of ours that nothing has answered, not even 100, from now on to another address: the same request, so
+    /// that who has seen it knows it again. False, and nothing is done, when there was an answer or the transaction is over.
+    pub fn redirect(&mut self, txn: TxnId, destination: SocketAddr, now: Micros) -> bool {
+        let silent = matches!(self.state(txn), Some("calling" | "trying"));
+        if silent {
+            self.stack.redirect(txn, destination, now);
+            self.collect(now);
+        }
+        silent
+    }
+
     pub fn cancel(&mut self, txn: TxnId, reason: &[u8], now: Micros) -> Result<bool, SendError> {
         let done = self.stack.cancel(txn, reason, now)?;
         self.collect(now);

@@ -269,3 +269,25 @@ fn what_cannot_be_restored_is_named() {
     let wrong = world.heir.restore_client_invite(&invite, Some(&ringing), address(PEER), None, now);
     assert_eq!(wrong, Err(SendError::Incomplete("2xx")));
 }
+
+#[test]
+fn a_request_that_nothing_answers_goes_to_another_address_and_one_that_rings_stays() {
+    let mut world = World::new();
+    let prepared = world.owner.prepare(request("INVITE"), address(PEER), "v1008-", None).unwrap();
+    world.net.deaf[PEER] = true;
+    let txn = world.owner.send_prepared(&prepared, address(PEER), None, world.net.now).unwrap();
+    world.pass(SECOND);
+    assert!(world.owner.redirect(txn, address(HEIR), world.net.now));
+    world.pass(SECOND / 100);
+    let events = world.events(HEIR);
+    let [Event::Request { txn: at_heir, message, .. }] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(message.top_via().unwrap().branch(), prepared.top_via().unwrap().branch());
+    world.heir.respond(*at_heir, answer(message, 180), world.net.now).unwrap();
+    world.pass(SECOND / 100);
+    assert!(!world.owner.redirect(txn, address(PEER), world.net.now), "it rings");
+    world.heir.respond(*at_heir, answer(message, 486), world.net.now).unwrap();
+    world.pass(SECOND / 100);
+    assert_eq!(world.statuses(OWNER), [180, 486]);
+    assert!(!world.owner.redirect(txn, address(PEER), world.net.now), "it is over");
+    assert!(!world.owner.redirect(txn + 1000, address(PEER), world.net.now), "nobody knows it");
+}
