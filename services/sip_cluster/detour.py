@@ -51,16 +51,16 @@ class Detour:
 
     def _silent(self, txn: int, sent: Sent) -> None:
         _, signal, use = self._signalling.transactions[txn]
-        if use is not Use.BYE and self._hops.known(sent.to):
-            return
+        if self._hops.known(sent.to) and (use is not Use.BYE or sent.redirected):
+            return  # with each way a transaction's time begins again: one for a phone that answers nobody would never end
         other = self._hops.choose(_call_id(signal), but=sent.to)
-        if other is None:
+        if other is None or not self._hops.alive(other):
             return
         if not self._signalling.endpoint.redirect(txn, other):  # answered by something
             del self._signalling.sent[txn]
             return
         self._hops.avoid(sent.to)
-        sent.to, sent.looks = other, 0
+        sent.to, sent.redirected = other, True
         if use is Use.INVITE:
             signal.destination = other
         self.taken += 1

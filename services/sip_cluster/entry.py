@@ -58,6 +58,8 @@ class Sent:
     to: tuple[str, int]
     looks: int = 0
     """How often it was looked at without an answer (`detour`)."""
+    redirected: bool = False
+    """It went another way."""
 
 
 @dataclass(slots=True, eq=False)

@@ -97,8 +97,8 @@ class World:
     """A call with one leg, called through A."""
 
     def __init__(self, *proxies: Address) -> None:
-        self.nodes = Nodes(*proxies)
-        self.hops, self.signalling = NextHop(self.nodes, direct=False, clock=Clock()), Signalling()
+        self.nodes, self.clock = Nodes(*proxies), Clock()
+        self.hops, self.signalling = NextHop(self.nodes, direct=False, clock=self.clock), Signalling()
         self.hops.refresh()
         self.signal = Signal(1, False, "v1001-x", destination=A)
         self.signal.invite = cast(Any, Invite())
@@ -180,8 +180,16 @@ def test_a_bye_that_a_proxy_does_not_answer_goes_through_the_other_one_and_back_
     assert world.look(LOOKS_BYE - 1) == []
     assert world.look(1) == [(1, B)]
     assert not world.hops.alive(A), "what comes next takes the other one at once"
+    assert world.look(LOOKS_MOST) == [], "a phone that answers nobody: the transaction has to end"
+    world.ask(2, Use.BYE)
     assert world.look(LOOKS_BYE - 1) == []
-    assert world.look(1) == [(1, A)]
+    world.clock.now += AVOIDED_S
+    assert world.look(1) == [(2, B)]
+    world.nodes.addresses = (A,)
+    world.hops.refresh()
+    assert world.look(1) == [], "A was silent a moment ago"
+    world.clock.now += AVOIDED_S
+    assert world.look(1) == [(2, A)], "B has gone: back"
 
 
 @pytest.mark.parametrize("use", [Use.INVITE, Use.OFFER])
