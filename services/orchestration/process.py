@@ -36,7 +36,7 @@ UNKNOWN = b""
 """The state of a context whose step has not ended."""
 
 
-_RUNNING = frozenset(("start", "step", "answer", "terminate", "restore"))
+_RUNNING = frozenset(("start", "step", "answer", "terminate"))
 """Requests that run code of an application."""
 
 
@@ -111,8 +111,9 @@ class Process:
             await self.kill()
             raise
         finally:
-            asked.cancel()
-            await asyncio.gather(asked, return_exceptions=True)
+            if not asked.done():
+                asked.cancel()
+                await asyncio.gather(asked, return_exceptions=True)
         if "error" in answer:
             raise StepFailed(f"{op} refused: {answer['error']}: {answer['message']}")
         ok: dict[str, Any] = answer["ok"]

@@ -172,20 +172,17 @@ class Workers:
 
         async def work(turn: _Turn) -> tuple[StepResult, bytes]:
             process = turn.process
+            now = _now_ms()
+            fields: dict[str, Json] = {"session": session, "now": now, "keep": True}
             if process.sessions.get(session) != state.snapshot:
                 await process.drop(session)
                 await process.load(state.compiled)
-                process.sessions[session] = UNKNOWN
-                await process.call(
-                    "restore",
-                    session=session,
-                    key=state.compiled.source_hash,
-                    snapshot=state.snapshot.decode(),
-                    io_processors=state.processors,
-                )
+                fields["restore"] = {
+                    "key": state.compiled.source_hash,
+                    "snapshot": state.snapshot.decode(),
+                    "io_processors": state.processors,
+                }
             process.sessions[session] = UNKNOWN
-            now = _now_ms()
-            fields: dict[str, Json] = {"session": session, "now": now, "keep": True}
             if event is None:
                 raw = await process.call("terminate", **fields)
             else:

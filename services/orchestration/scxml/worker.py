@@ -9,13 +9,14 @@ endian) before them; one answer a request, in order: `{"id", "ok": …}` or `{"i
 | `load` | key, compiled (`Compiled.to_json`) | {} |
 | `unload` | key | {} |
 | `start` | session, key, io_processors, now, seed, params, x, limits | result |
-| `step` | session, event, now | result |
+| `step` | session, event, now, restore | result |
 | `answer` | session, query, value or error | result |
-| `terminate` | session, now | result |
+| `terminate` | session, now, restore | result |
 | `snapshot` | session | snapshot, lost |
-| `restore` | session, key, snapshot, io_processors, limits | lost |
 | `drop` | session | {} |
 | `stats` | | sessions, documents, memory (bytes in JavaScript runtimes) |
+
+`restore` (key, snapshot, io_processors, limits): the session is not here and goes on from its snapshot.
 
 `"keep": true` in start, step, answer and terminate adds the snapshot after the step to its answer.
 """
@@ -89,7 +90,6 @@ class Worker:
             "answer": self._answer,
             "terminate": self._terminate,
             "snapshot": self._snapshot,
-            "restore": self._restore,
             "drop": self._drop,
             "stats": self._stats,
         }
@@ -135,6 +135,12 @@ class Worker:
         except KeyError:
             raise SessionError(f"no session {request['session']!r} here") from None
 
+    def _continued(self, request: dict[str, Any]) -> Interpreter:
+        """The session, as it is or from a state to restore: one request instead of two."""
+        if (state := request.get("restore")) is not None:
+            self._restore(request["session"], state)
+        return self._session(request)
+
     def _start(self, request: dict[str, Any]) -> Json:
         name = request["session"]
         if name in self._sessions:
@@ -153,7 +159,7 @@ class Worker:
         return self._done(request, session, session.start(request["now"]))
 
     def _step(self, request: dict[str, Any]) -> Json:
-        session = self._session(request)
+        session = self._continued(request)
         return self._done(request, session, session.step(Event(**request["event"]), request["now"]))
 
     def _answer(self, request: dict[str, Any]) -> Json:
@@ -162,7 +168,7 @@ class Worker:
         return self._done(request, session, result)
 
     def _terminate(self, request: dict[str, Any]) -> Json:
-        session = self._session(request)
+        session = self._continued(request)
         return self._done(request, session, session.terminate(request["now"]))
 
     def _done(self, request: dict[str, Any], session: Interpreter, result: StepResult) -> Json:
@@ -178,18 +184,16 @@ class Worker:
         session = self._session(request)
         return {"snapshot": session.snapshot().decode(), "lost": session.lost}
 
-    def _restore(self, request: dict[str, Any]) -> Json:
-        name = request["session"]
+    def _restore(self, name: str, state: dict[str, Any]) -> None:
         if name in self._sessions:
             raise SessionError(f"session {name!r} is here already")
         session = Interpreter.restore(
-            self._document(request),
-            request["snapshot"].encode(),
-            limits=_limits(request),
-            io_processors=request.get("io_processors"),
+            self._document(state),
+            state["snapshot"].encode(),
+            limits=_limits(state),
+            io_processors=state.get("io_processors"),
         )
         self._sessions[name] = session
-        return {"lost": session.lost}
 
     def _drop(self, request: dict[str, Any]) -> Json:
         session = self._sessions.pop(request["session"], None)

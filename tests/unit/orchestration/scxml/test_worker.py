@@ -52,10 +52,11 @@ def test_snapshots_with_the_step_and_restoring_elsewhere() -> None:
     made, other = loaded(), loaded()
     kept = start(made, keep=True)["ok"]
     assert kept["lost"] == []
-    request = {"op": "restore", "session": "a", "key": "d", "snapshot": kept["snapshot"]}
-    assert other.handle(request) == {"id": None, "ok": {"lost": []}}
-    assert other.handle({"op": "snapshot", "session": "a"})["ok"]["snapshot"] == kept["snapshot"]
-    assert step(other, Event("e"))["ok"] == step(made, Event("e"))["ok"]
+    state = {"key": "d", "snapshot": kept["snapshot"]}
+    assert step(other, Event("e"), restore=state)["ok"] == step(made, Event("e"))["ok"]
+    third = loaded()
+    ended = third.handle({"op": "terminate", "session": "a", "now": 3.0, "restore": state})
+    assert ended["ok"]["finished"]
 
 
 def test_a_query_is_answered_over_the_wire() -> None:
@@ -106,8 +107,16 @@ def test_one_session_out_of_hand_leaves_the_others() -> None:
         ({"op": "step", "session": "a", "event": {"nome": "e"}, "now": 1}, "request"),
         ({"op": "step", "session": "a", "now": 1}, "request"),
         ({"op": "answer", "session": "a", "query": 0, "value": 1, "now": 1}, "session"),
-        ({"op": "restore", "session": "c", "key": "d", "snapshot": "{}"}, "snapshot"),
-        ({"op": "restore", "session": "c", "key": "d", "snapshot": "nonsense"}, "snapshot"),
+        (
+            {"op": "terminate", "session": "c", "now": 1, "restore": {"key": "d", "snapshot": "{}"}},
+            "snapshot",
+        ),
+        (
+            {"op": "terminate", "session": "c", "now": 1, "restore": {"key": "d", "snapshot": "no"}},
+            "snapshot",
+        ),
+        ({"op": "terminate", "session": "a", "now": 1, "restore": {"key": "d", "snapshot": "{}"}}, "session"),
+        ({"op": "restore", "session": "c", "key": "d", "snapshot": "{}"}, "request"),
         ({"op": "load", "key": "x", "compiled": "{}"}, "request"),
     ],
 )
