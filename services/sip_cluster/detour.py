@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 
 from services.sip_cluster import effects as do
-from services.sip_cluster.entry import Entry, Sent, Signal
+from services.sip_cluster.entry import Entry, Sent, Signal, Use
 from services.sip_cluster.next_hop import Address, NextHop, NoNextHop
-from services.sip_cluster.signalling import Signalling, Use
+from services.sip_cluster.signalling import Signalling
 
 AGAIN_S = 0.5
 """Pause before a BYE is sent again when there is no other way, seconds: T1."""

@@ -1,10 +1,11 @@
-"""A live call thread on this node: the pure state, its SIP legs, what waits to be done."""
+"""A live call thread on this node: the pure state, its SIP legs and their requests, what waits to be done."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 from voice.dial_plan.v1.dial_plan_service_pb2 import Source
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
@@ -49,6 +50,16 @@ class Signal:
     """Times a BYE of ours met a proxy that was not there."""
     txns: set[int] = field(default_factory=set)
     """Transactions whose events concern this leg."""
+
+
+class Use(IntEnum):
+    """What a transaction of a leg is for."""
+
+    INVITE = 1
+    BYE = 2
+    OFFER = 3
+    TALK = 4
+    INFO = 5
 
 
 @dataclass(slots=True)

@@ -24,7 +24,7 @@ from mesh.telemetry.tracing import parse_traceparent
 from services.sip_cluster import effects as do
 from services.sip_cluster import inputs
 from services.sip_cluster.calls import CallThread, Identity, TimerKind
-from services.sip_cluster.entry import Entry, Outcome, Signal
+from services.sip_cluster.entry import Entry, Outcome, Signal, Use
 from services.sip_cluster.inputs import Input
 from services.sip_cluster.ladder import draw
 from services.sip_cluster.legs import IllegalFact
@@ -38,7 +38,7 @@ from services.sip_cluster.records import from_record
 from services.sip_cluster.remembered import Ended, Remembered
 from services.sip_cluster.resolver import Resolver
 from services.sip_cluster.settings import SipSettings
-from services.sip_cluster.signalling import Signalling, Use
+from services.sip_cluster.signalling import Signalling
 from services.sip_cluster.snapshots import Snapshots
 
 WRITE_BEHIND_S = 1.0

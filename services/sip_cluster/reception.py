@@ -28,13 +28,13 @@ from mesh.telemetry.steps import enabled as ladder_enabled
 from services.sip_cluster import inputs
 from services.sip_cluster.calls import LegState
 from services.sip_cluster.detour import Detour
-from services.sip_cluster.entry import Entry, Signal
+from services.sip_cluster.entry import Entry, Signal, Use
 from services.sip_cluster.inputs import Input
 from services.sip_cluster.invitation import problem, slot_in_via, source_of
 from services.sip_cluster.ladder import draw
 from services.sip_cluster.legs import allowed
 from services.sip_cluster.next_hop import Address, NextHop, host_port
-from services.sip_cluster.signalling import ALLOW, Signalling, Use
+from services.sip_cluster.signalling import ALLOW, Signalling
 from services.sip_cluster.waiting_room import Message, WaitingRoom
 
 _AFTER_ACK = frozenset({"INVITE", "INFO", "BYE"})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable
-from enum import IntEnum
 
 from voicecore.sip import (
     Dialog,
@@ -24,23 +23,13 @@ from voicecore.sip import (
 from mesh.telemetry import logger
 from mesh.telemetry.steps import enabled as ladder_enabled
 from services.sip_cluster import effects as do
-from services.sip_cluster.entry import Entry, Sent, Signal
+from services.sip_cluster.entry import Entry, Sent, Signal, Use
 from services.sip_cluster.ladder import draw
 from services.sip_cluster.next_hop import Address, NextHop, NoNextHop, host_port
 
 ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO"
 """Methods this node takes in a dialog (RFC 3261 §20.5)."""
 _PLAIN = re.compile(r"[A-Za-z0-9+*#._-]{1,64}")
-
-
-class Use(IntEnum):
-    """What a transaction of a leg is for."""
-
-    INVITE = 1
-    BYE = 2
-    OFFER = 3
-    TALK = 4
-    INFO = 5
 
 
 class Signalling:

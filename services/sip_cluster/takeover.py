@@ -15,9 +15,9 @@ from voicecore.sip import Dialog, DialogState, Endpoint, Request, Response, Tran
 
 from mesh.telemetry import logger
 from services.sip_cluster.calls import LegState, Renegotiation
-from services.sip_cluster.entry import Entry, Signal
+from services.sip_cluster.entry import Entry, Signal, Use
 from services.sip_cluster.next_hop import Address, NextHop, NoNextHop, address_of
-from services.sip_cluster.signalling import Signalling, Use
+from services.sip_cluster.signalling import Signalling
 
 CSEQ_GAP = 1000
 """Added to the CSeq of our requests in a dialog (design §6)."""

@@ -12,9 +12,8 @@ from voice.mesh.v1.node_pb2 import NodeRecord, NodeState
 from services.sip_cluster import detour
 from services.sip_cluster import effects as do
 from services.sip_cluster.detour import LOOKS_BYE, LOOKS_MOST, Detour
-from services.sip_cluster.entry import Entry, Sent, Signal
+from services.sip_cluster.entry import Entry, Sent, Signal, Use
 from services.sip_cluster.next_hop import AVOIDED_S, REMEMBERED_S, Address, NextHop, host_port
-from services.sip_cluster.signalling import Use
 
 A, B = ("10.0.0.1", 5060), ("10.0.0.2", 5060)
 

@@ -10,9 +10,9 @@ from voice.record.v1.sip_call_pb2 import SIP_PENDING_KIND_REJECT, SipCall, SipLe
 from voicecore.sip import Dialog, Endpoint, EndpointConfig, Request, parse
 
 from services.sip_cluster.calls import CallThread, Identity, LegState, Renegotiation
-from services.sip_cluster.entry import Entry
+from services.sip_cluster.entry import Entry, Use
 from services.sip_cluster.next_hop import NextHop
-from services.sip_cluster.signalling import Signalling, Use
+from services.sip_cluster.signalling import Signalling
 from services.sip_cluster.snapshots import dialog_record
 from services.sip_cluster.takeover import Takeover, signal_of
 
