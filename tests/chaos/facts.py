@@ -141,7 +141,7 @@ class RecordsAtEnd:
     key: str
     """Redis key of the hash."""
     names: tuple[str, ...]
-    """Its fields: CallThreadIDs, session ids."""
+    """Its fields: CallThreadIDs and what is left of the call, session ids."""
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,13 @@ from voice.agent_state.v1.agent_state_service_pb2_grpc import AgentStateServiceS
 from voice.mesh.v1.node_pb2 import SlotClaim
 from voice.mesh.v1.node_service_pb2 import GetNodeRequest
 from voice.mesh.v1.node_service_pb2_grpc import NodeServiceStub
+from voice.record.v1.sip_call_pb2 import SipCall
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
 
 from mesh.etcd import Etcd
 from mesh.local import LocalMesh
 from mesh.metadata import PEER_KEY
+from services.sip_cluster.calls import LegState
 from tests.chaos.facts import AgentAtEnd, Claim, QueueAtEnd, RecordsAtEnd, SlotAtEnd, StreamEvent
 from tests.chaos.faults import primary
 from tests.chaos.schedule import STATEFUL
@@ -31,7 +33,8 @@ OPERATOR = ((PEER_KEY, "spiffe://voicemesh.local/ns/voice/sa/tenant"),)
 """Who asks at the nodes' sockets: somebody who may list agents."""
 FAMILIES = {"t": "thread", "a": "agent"}
 PAGE = 1000
-SNAPSHOTS = ("{sip_cluster:*}:calls", "{orchestration:*}:sessions", "{orchestration:*}:asleep")
+CALLS = "{sip_cluster:*}:calls"
+SNAPSHOTS = (CALLS, "{orchestration:*}:sessions", "{orchestration:*}:asleep")
 """Hashes that are empty, so gone, when every call is over."""
 
 
@@ -147,9 +150,20 @@ async def records_left(client: redis.asyncio.Redis) -> list[RecordsAtEnd]:
     found = []
     for pattern in SNAPSHOTS:
         async for key in client.scan_iter(match=pattern, count=PAGE):
-            names = cast("list[bytes]", await client.hkeys(key))
-            found.append(RecordsAtEnd(key.decode(), tuple(sorted(name.decode() for name in names))))
+            fields = cast("dict[bytes, bytes]", await client.hgetall(key))
+            names = (_call_left(raw) if pattern == CALLS else name.decode() for name, raw in fields.items())
+            found.append(RecordsAtEnd(key.decode(), tuple(sorted(names))))
     return found
+
+
+def _call_left(raw: bytes) -> str:
+    """A call that is left, and what it has left to do."""
+    call = SipCall.FromString(raw)
+    legs = " ".join(f"{leg.id}:{LegState(leg.state).name}" for leg in call.legs)
+    return (
+        f"{call.id} (seq {call.seq}, calls {len(call.calls)}, legs [{legs}], asks {len(call.asks)},"
+        f" pending {len(call.pending)}, not stored {len(call.unacknowledged)})"
+    )
 
 
 async def agents(mesh: LocalMesh, expected: Mapping[tuple[str, str], str]) -> list[AgentAtEnd]:
