@@ -3,7 +3,8 @@
 One thread, CPU time; of several rounds of 10,000 steps the thousand that cost least, for us and for the peers, because a busy
 neighbour on the other half of a core doubles everything. Rows: the document alone (the call into QuickJS with ready-made text), the
 step with events and results as Python objects, the step with the state encoded, the Redis write of that state, the same
-through a worker process; compiling; starting; restoring; memory of an idle session. The peers run on V8 with a JIT, keep
+through a worker process; compiling; starting; restoring; memory of an idle session: with its context (10 s after its last
+step at most) and as the node keeps it without. The peers run on V8 with a JIT, keep
 their events as objects, encode nothing and write nothing; they are installed by npm into build/ when it is there.
 """
 
@@ -21,14 +22,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import redis
+from voice.record.v1.session_pb2 import SessionRecord
 
 from bench.harness import ROOT, Invalid, Result, cpu_seconds, memory_bytes, program
+from services.orchestration.machine import Machine
+from services.orchestration.record import from_record, to_record
 from services.orchestration.scxml import Compiled, Event, Interpreter, compile_document
 from services.orchestration.scxml.worker import read_message, write_message
+from services.orchestration.session import Call, Phase, Session
 
 STATES, STEPS, ROUNDS, CHUNK = 48, 10_000, 3, 1_000
 """48 atomic states, their parent and the root: 50."""
-IDLE, RESTORED = 200, 1_000
+IDLE, AWAKE, RESTORED = 200, 2_000, 1_000
 PEERS = ("xstate@5.33.3", "@scion-scxml/core@2.6.24")
 BENCH = "scxml"
 
@@ -188,6 +193,20 @@ def _costs(compiled: Compiled) -> Iterator[Result]:
     before = memory_bytes([os.getpid()])
     held = [session(compiled, f"s{n}") for n in range(IDLE)]
     yield Result(BENCH, "idle_session_resident", "bytes", (memory_bytes([os.getpid()]) - before) / len(held))
+    before = memory_bytes([os.getpid()])
+    awake = _awake(kept, AWAKE)
+    without = (memory_bytes([os.getpid()]) - before) / len(awake)
+    yield Result(BENCH, "idle_session_without_context_resident", "bytes", without)
+
+
+def _awake(snapshot: bytes, count: int) -> list[Machine]:
+    """Sessions as a node keeps them whose contexts were dropped."""
+    call = Call(
+        "bench.5", "t1", "bench", "bench", 1, "8000", "1001", "8000", 1, ("http://127.0.0.1/bench.scxml",)
+    )
+    running = Session(call, Phase.RUNNING, call.urls[0], "0" * 64, "1", snapshot, ("main", "s0"), step=1)
+    row = to_record(running).SerializeToString()
+    return [Machine(from_record(SessionRecord.FromString(row))) for _ in range(count)]
 
 
 def _peers() -> dict[str, float]:
