@@ -17,6 +17,7 @@ from mesh.rq import THREAD, Rq
 from mesh.service import Service, main
 from mesh.slots import ReleaseReason, SlotKey, Slots
 from mesh.store import FencedStore, check_pairing
+from services.sip_cluster.behind import ends
 from services.sip_cluster.detour import LOOK_S
 from services.sip_cluster.fencing import Fencing
 from services.sip_cluster.handing_over import HandingOver
@@ -131,6 +132,7 @@ class Engine:
             Takeover(self.endpoint, self.signalling, self.hops),
             self.numbers,
             Fencing(lambda epochs: self._rq.fence_streams(THREAD, epochs, timeout=FENCE_S)),
+            ends(lambda stream, seq: self._rq.read_stream(THREAD, stream, seq, once=True)),
         )
         self._handing_over = HandingOver(self.node, self.snapshots, self.signalling)
         self.routers = RouterWatch(self._routers, settings.router_grace_ms / 1000, self.node.router_lost)

@@ -5,6 +5,7 @@ Bodies are session descriptions as they came.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -126,6 +127,13 @@ class LegLost:
     """An heir cannot go on with this leg: what is stored of it cannot be used."""
 
     leg: int
+
+
+@dataclass(slots=True)
+class CallsEnded:
+    """The stream has CallDeleted of these calls: a former owner told their end behind its last snapshot."""
+
+    conn_ids: Collection[int]
 
 
 @dataclass(slots=True)
@@ -289,6 +297,7 @@ Input: TypeAlias = (
     | AckMissing
     | Progressed
     | Answered
+    | CallsEnded
     | Failed
     | ByeReceived
     | ByeDone

@@ -147,6 +147,13 @@ def _leg_lost(step: Step, fact: inputs.LegLost) -> None:
         release.lost(step, leg)
 
 
+def _calls_ended(step: Step, fact: inputs.CallsEnded) -> None:
+    for conn_id in fact.conn_ids:
+        call = step.thread.calls.get(conn_id)
+        if call is not None:
+            release.over(step, call)
+
+
 def _talk_refused(step: Step, fact: inputs.TalkRefused) -> None:
     leg = step.thread.legs.get(fact.leg)
     if leg is not None:
@@ -365,6 +372,7 @@ _ACTS: dict[type, tuple[str, Callable[[Step, Any], None]]] = {
     inputs.OfferRefused: ("sip:failure", _offer_refused),
     inputs.InfoReceived: ("sip:INFO", _informed),
     inputs.LegLost: ("takeover", _leg_lost),
+    inputs.CallsEnded: ("takeover", _calls_ended),
     inputs.TalkRefused: ("sip:NOTIFY", _talk_refused),
     inputs.Resolved: ("dial-plan", _resolved),
     inputs.Unresolved: ("dial-plan", _unresolved),

@@ -125,10 +125,24 @@ def settle(step: Step, call: Call) -> None:
 def delete(step: Step, call: Call) -> Told:
     """CallDeleted: the last event of every call."""
     told = step.tell(EventType.CALL_DELETED, events.of_call(call))
+    _forget(step, call)
+    return told
+
+
+def over(step: Step, call: Call) -> None:
+    """A call whose end has been told already: its legs end, and nothing is told again."""
+    settle(step, call)
+    for party in call.parties.values():
+        stop_party(step, party)
+        end_legs(step, party)
+    _forget(step, call)
+    step.save = True
+
+
+def _forget(step: Step, call: Call) -> None:
     del step.thread.calls[call.conn_id]
     if not step.thread.calls:
         step.thread.timers.clear()
-    return told
 
 
 def hung_up(step: Step, leg: Leg) -> None:

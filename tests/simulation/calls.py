@@ -408,9 +408,12 @@ class SipNode:
         self.line.renew(slot, old, new, done)
 
     def _revive(self, slot: Slot, epoch: int, raw: bytes, end: int) -> None:
-        thread, call_id, unacknowledged, pending = revival.thread_of(raw, end)
+        """`end`: of its stream; what the former owner told behind the snapshot keeps its numbers (`restoring.py`)."""
+        thread, call_id, unacknowledged, pending = revival.thread_of(raw)
         if thread.id in self.threads:
             return
+        ended = self.platform.streams.calls_ended(thread.id, thread.seq) if end > thread.seq else []
+        thread.seq = max(thread.seq, end)
         entry = self._enter(thread, call_id, epoch)
         self.world.trace(self.process.name, f"takes {thread.id} over at seq {thread.seq}")
         self.platform.revived += 1
@@ -420,6 +423,8 @@ class SipNode:
                 envelope.epoch = epoch
                 self.publisher.append(envelope)
         revival.revive(self, entry, pending)
+        if ended and not entry.closed:
+            self.feed(entry, inputs.CallsEnded(ended))
 
     def _release(self, slot: Slot, epoch: int, lost: bool, done: Callable[[], None]) -> None:
         number = int(slot)

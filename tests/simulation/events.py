@@ -14,6 +14,7 @@ from voice.tlib.v1.envelope_pb2 import EventEnvelope
 
 from services.redis_queue import scripts
 from services.redis_queue.appender import same_event
+from services.sip_cluster.tlib import EventType
 from tests.simulation.world import MS, SECOND, Process, World
 
 RETRY = 200 * MS
@@ -186,6 +187,12 @@ class Streams:
                 process.after(world.delay(), lambda: told(ends if world.now < deadline else None))
 
         world.after(when - world.now, carry_out, process.starts)
+
+    def calls_ended(self, key: str, behind: int) -> list[int]:
+        """ConnIDs of the calls whose CallDeleted is in a stream behind a sequence number."""
+        entries = self.by_key[key].entries if key in self.by_key else []
+        told = [entry.envelope.event for entry in entries if entry.envelope.seq > behind]
+        return [event.conn_id for event in told if event.event_type == EventType.CALL_DELETED.value]
 
     def _fence(self, key: str, epoch: int) -> int:
         stream = self.by_key.setdefault(key, Stream())

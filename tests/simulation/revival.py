@@ -17,15 +17,12 @@ if TYPE_CHECKING:
     from tests.simulation.calls import Entry, SipNode
 
 
-def thread_of(raw: bytes, end: int = 0) -> tuple[CallThread, str, list[EventEnvelope], list[do.Effect]]:
-    """The thread of a snapshot as an heir gets it, through `records`; its caller, events and effects on their way. `end`: of
-    its stream; what the former owner told behind the snapshot keeps its numbers."""
+def thread_of(raw: bytes) -> tuple[CallThread, str, list[EventEnvelope], list[do.Effect]]:
+    """The thread of a snapshot as an heir gets it, through `records`; its caller, events and effects on their way."""
     thread, call_id, events, pending = pickle.loads(raw)
     stored = to_record(thread)
     record = type(stored).FromString(stored.SerializeToString())
-    record.seq = max(record.seq, end)
-    restored = from_record(record)
-    return restored, call_id, [EventEnvelope.FromString(event) for event in events], pending
+    return from_record(record), call_id, [EventEnvelope.FromString(event) for event in events], pending
 
 
 def revive(node: SipNode, entry: Entry, pending: list[do.Effect]) -> None:

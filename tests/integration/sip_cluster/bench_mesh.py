@@ -118,6 +118,17 @@ class Streams(QueueServiceServicer):
                 response.results.add(last_seq=len(stream), epoch=envelope.epoch)
             yield response
 
+    async def FenceStreams(self, request: rq.FenceStreamsRequest, context: Any) -> rq.FenceStreamsResponse:
+        ends = [(len(self.events.get(fence.stream_key, ())), fence.epoch) for fence in request.fences]
+        return rq.FenceStreamsResponse(ends=[rq.StreamEnd(last_seq=seq, epoch=epoch) for seq, epoch in ends])
+
+    async def ReadStream(
+        self, request: rq.ReadStreamRequest, context: Any
+    ) -> AsyncIterator[rq.ReadStreamResponse]:
+        assert request.once
+        yield rq.ReadStreamResponse(events=self.events.get(request.stream_key, [])[request.from_seq - 1 :])
+        yield rq.ReadStreamResponse()
+
     async def FollowStore(
         self, request: rq.FollowStoreRequest, context: Any
     ) -> AsyncIterator[rq.FollowStoreResponse]:

@@ -38,6 +38,8 @@ class Around:
         self.fenced: dict[str, int] = {}
         self.ends: dict[str, int] = {}
         """Last sequence numbers of streams."""
+        self.over: dict[tuple[str, int], list[int]] = {}
+        """Calls whose end the stream tells behind a sequence number."""
         self.refusal: DomainError | None = None
         self.remembered = Remembered()
 
@@ -52,6 +54,9 @@ class Around:
             raise self.refusal
         self.fenced.update(epochs)
         return self.ends
+
+    async def ended(self, stream: str, seq: int) -> list[int]:
+        return self.over[stream, seq]
 
     def take(self, entry: Entry, record: SipCall) -> list[int]:
         return self.lost
@@ -70,7 +75,7 @@ class Around:
 def restoring(around: Around) -> tuple[Restoring, Numbers]:
     numbers = Numbers(Metrics("sip_cluster", CollectorRegistry()))
     fake: Any = around
-    return Restoring(fake, fake, fake, fake, numbers, around.fence), numbers
+    return Restoring(fake, fake, fake, fake, numbers, around.fence, around.ended), numbers
 
 
 def value(counter: Any) -> float:
@@ -146,12 +151,24 @@ async def test_streams_are_fenced_and_numbers_that_are_taken_are_not_given_again
     record = ringing()
     around = Around({record.id: record.SerializeToString()})
     around.ends = {record.id: record.seq + 2}
+    around.over[record.id, record.seq] = []
     restore, numbers = restoring(around)
     restore.take(await restore.read(17, EPOCH), EPOCH)
     assert around.fenced == {record.id: EPOCH}
     ((entry, _),) = around.adopted
     assert entry.thread.seq == record.seq + 2
     assert value(numbers.behind) == 1
+    assert around.fed == []
+
+
+async def test_a_call_whose_end_is_in_the_stream_has_ended() -> None:
+    record = ringing()
+    around = Around({record.id: record.SerializeToString()})
+    around.ends = {record.id: record.seq + 4}
+    around.over[record.id, record.seq] = [record.conn_id]
+    restore, _ = restoring(around)
+    restore.take(await restore.read(17, EPOCH), EPOCH)
+    assert around.fed == [inputs.CallsEnded([record.conn_id])]
 
 
 async def test_a_stream_with_a_newer_owner_is_left_to_it() -> None:

@@ -15,7 +15,7 @@ from services.sip_cluster.calls import CallThread, LegState
 from services.sip_cluster.entry import Entry, Signal
 from services.sip_cluster.machine import handle
 from services.sip_cluster.records import from_record, to_record
-from tests.unit.sip_cluster.driver import Driver, extension, route_point
+from tests.unit.sip_cluster.driver import CONN_ID, Driver, extension, route_point
 from tests.unit.sip_cluster.test_snapshot import SCENARIOS, fresh
 
 AGAIN = (
@@ -120,6 +120,34 @@ def test_a_lost_leg_ends_its_call_and_its_events_are_told() -> None:
     driver.put(inputs.ByeDone(driver.caller))
     assert driver.thread.finished
     driver.put(inputs.LegLost(driver.called))
+
+
+def test_a_call_whose_end_is_told_already_ends_without_a_word() -> None:
+    driver = Driver()
+    driver.call(extension("1002"))
+    driver.ring()
+    driver.answer()
+    driver.ack()
+    told = driver.names(everything=True)
+    driver.put(inputs.CallsEnded([CONN_ID + 1]))
+    assert driver.latest(do.SendBye) == [], "another's end changes nothing"
+    driver.put(inputs.CallsEnded([CONN_ID]))
+    assert driver.names(everything=True) == told
+    assert driver.latest(do.SendBye) == [do.SendBye(driver.caller), do.SendBye(driver.called)]
+    assert type(driver.last[0]) is do.Save
+    assert not driver.thread.calls and not driver.thread.timers
+    driver.put(inputs.ByeDone(driver.caller))
+    driver.put(inputs.ByeDone(driver.called))
+    assert driver.thread.finished
+
+
+def test_a_call_that_rang_when_its_end_was_told_is_cancelled_and_refused() -> None:
+    driver = Driver()
+    driver.call(extension("1002"))
+    driver.ring()
+    driver.put(inputs.CallsEnded([CONN_ID]))
+    assert driver.latest(do.CancelInvite) == [do.CancelInvite(driver.called)]
+    assert driver.latest(do.Reject) == [do.Reject(driver.caller, 480)]
 
 
 def test_a_bye_is_answered_behind_the_snapshot() -> None:
