@@ -212,6 +212,10 @@ class FencedStore:
         answer: bytes | None = await self._line.ask("HGET", self._key(slot, key), field, timeout=timeout)
         return answer
 
+    async def count_fields(self, slot: SlotKey, key: str, *, timeout: float = READ_S) -> int:
+        """HLEN."""
+        return int(await self._line.ask("HLEN", self._key(slot, key), timeout=timeout))
+
     async def read_members(self, slot: SlotKey, key: str, *, timeout: float = READ_S) -> set[bytes]:
         """SMEMBERS."""
         return set(await self._line.ask("SMEMBERS", self._key(slot, key), timeout=timeout))

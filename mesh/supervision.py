@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from mesh import deadline
 from mesh.telemetry.logs import logger
@@ -31,14 +31,14 @@ class Supervisor:
             "task_failures_total", "Failures of background tasks, each followed by a restart", ["task"]
         )
 
-    @property
-    def running(self) -> Mapping[str, asyncio.Task[None]]:
-        """The tasks that have not finished, by name."""
-        return {name: task for name, task in self._tasks.items() if not task.done()}
+    def runs(self, name: str) -> bool:
+        """Whether the task of that name has not finished."""
+        task = self._tasks.get(name)
+        return task is not None and not task.done()
 
     def start(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         """Starts a task. ValueError when one of that name is running."""
-        if name in self.running:
+        if self.runs(name):
             raise ValueError(f"background task {name!r} is running already")
         with deadline.unbounded():
             self._tasks[name] = asyncio.create_task(self._keep(name, run), name=name)

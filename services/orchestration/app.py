@@ -219,7 +219,7 @@ class App:
     def _listen(self, shard: Shard) -> None:
         """Reads the slot's answers from now on, when it is not done yet."""
         name = f"answers {shard.slot}"
-        if name not in self._supervisor.running and self.shards.get(shard.slot) is shard:
+        if not self._supervisor.runs(name) and self.shards.get(shard.slot) is shard:
             self._supervisor.start(name, lambda: self._read_answers(shard))
 
     async def _read_answers(self, shard: Shard) -> None:

@@ -94,8 +94,9 @@ class Store:
     async def take_over(self, slot: int, epoch: int) -> tuple[list[Session], str]:
         """Raises the fence, then reads: sessions that are awake and the cursor ("0" when there is none)."""
         await self._store.raise_fence(slot, epoch)
-        rows = await self._store.read_fields(slot, _SESSIONS)
-        cursor = await self._store.read_offset(slot, _THREAD)
+        rows, cursor = await asyncio.gather(
+            self._store.read_fields(slot, _SESSIONS), self._store.read_offset(slot, _THREAD)
+        )
         return [
             session for name, row in rows.items() if (session := _readable(slot, name, row))
         ], cursor or "0"
@@ -116,7 +117,7 @@ class Store:
 
     async def count_sleeping(self, slot: int) -> int:
         """How many sleep. Raises StoreUnavailable."""
-        return int(await self._ask(self._redis.hlen(f"{{orchestration:{slot}}}:{_ASLEEP}")))
+        return await self._store.count_fields(slot, _ASLEEP)
 
     async def list_sleeping(self, slot: int, limit: int) -> list[Session]:
         """Some that sleep, at most `limit`. Raises StoreUnavailable."""

@@ -88,6 +88,7 @@ async def test_every_operation_does_what_it_says_and_may_be_repeated(store: Fenc
     assert await store.read("t1", "gone") is None
     assert await store.read_fields("t1", "calls") == {"1": b"one", "2": b"two"}
     assert await store.read_field("t1", "calls", "2") == b"two"
+    assert (await store.count_fields("t1", "calls"), await store.count_fields("t1", "none")) == (2, 0)
     assert await store.read_members("t1", "members") == {b"a"}
     assert await store.read_stream("t1", "events") == [(1, {"e": b"first"}), (2, {"e": b"second"})]
     assert await store.read_stream("t1", "events", after_seq=1) == [(2, {"e": b"second"})]

@@ -38,8 +38,10 @@ async def test_a_task_that_returns_has_finished() -> None:
 
     supervisor = Supervisor(Metrics("probe"))
     supervisor.start("once", once)
-    await asyncio.wait(supervisor.running.values(), timeout=20)
-    assert dict(supervisor.running) == {}
+    assert supervisor.runs("once") and not supervisor.runs("other")
+    async with asyncio.timeout(20):
+        while supervisor.runs("once"):
+            await asyncio.sleep(0)
     supervisor.start("once", once)
     await supervisor.stop()
 
