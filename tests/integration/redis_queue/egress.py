@@ -7,11 +7,12 @@ import asyncio
 import contextlib
 import itertools
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import grpc
+from google.protobuf import descriptor_pool
 
 from mesh.discovery import NODE_HEADER
 from tests.integration.nodes import NodeProcess
@@ -45,6 +46,8 @@ class Egress(grpc.GenericRpcHandler):
         self._services[service].pop(name, None)
 
     def service(self, details: Any) -> Any:
+        if _is_unary(details.method):
+            return grpc.unary_unary_rpc_method_handler(self._forwarding_one(details.method))
         return grpc.stream_stream_rpc_method_handler(self._forwarding(details.method))
 
     def _channel(self, path: str, incarnation: str) -> grpc.aio.Channel | None:
@@ -61,17 +64,36 @@ class Egress(grpc.GenericRpcHandler):
             self._channels[target] = grpc.aio.insecure_channel(target, options=options)
         return self._channels[target]
 
+    async def _way(self, path: str, context: Any) -> tuple[grpc.aio.Channel, dict[str, Any]]:
+        """Where a call goes, and what it takes along. Ends the call when there is no node."""
+        metadata = [(k, v) for k, v in context.invocation_metadata() if k not in _HOP]
+        channel = self._channel(path, dict(metadata).get(NODE_HEADER, ""))
+        if channel is None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, f"no node for {path}")
+            raise AssertionError("abort raises")
+        left = context.time_remaining()
+        return channel, {"metadata": metadata, "timeout": left if left and left < 3600 else None}
+
+    def _forwarding_one(self, path: str) -> Callable[..., Awaitable[bytes]]:
+        """Most calls have one request and one answer, and need no stream."""
+
+        async def forward(request: bytes, context: Any) -> bytes:
+            channel, along = await self._way(path, context)
+            try:
+                ask: Any = channel.unary_unary(path)
+                answer: bytes = await ask(request, **along)
+            except grpc.aio.AioRpcError as error:
+                context.set_trailing_metadata(tuple(error.trailing_metadata() or ()))
+                await context.abort(*_status(error.code(), error.details() or ""))
+                raise
+            return answer
+
+        return forward
+
     def _forwarding(self, path: str) -> Callable[..., AsyncIterator[bytes]]:
         async def forward(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
-            metadata = [(k, v) for k, v in context.invocation_metadata() if k not in _HOP]
-            channel = self._channel(path, dict(metadata).get(NODE_HEADER, ""))
-            if channel is None:
-                await context.abort(grpc.StatusCode.UNAVAILABLE, f"no node for {path}")
-                return
-            left = context.time_remaining()
-            call: Any = channel.stream_stream(path)(
-                metadata=metadata, timeout=left if left and left < 3600 else None
-            )
+            channel, along = await self._way(path, context)
+            call: Any = channel.stream_stream(path)(**along)
             pump = asyncio.create_task(_pump(requests, call))
             try:
                 while (response := await call.read()) is not grpc.aio.EOF:
@@ -91,6 +113,15 @@ class Egress(grpc.GenericRpcHandler):
     async def close(self) -> None:
         for channel in self._channels.values():
             await channel.close()
+
+
+def _is_unary(path: str) -> bool:
+    """Whether a method, as its contract says, has one request and one answer."""
+    try:
+        method = descriptor_pool.Default().FindMethodByName(path.strip("/").replace("/", "."))
+    except KeyError:
+        return False
+    return not (method.client_streaming or method.server_streaming)
 
 
 def _status(code: grpc.StatusCode, details: str) -> tuple[grpc.StatusCode, str]:
