@@ -119,7 +119,12 @@ class Reporting:
             try:
                 await self._store.rewrite(slot, epoch, dict(reports.reported), self._cache.revision)
             except StaleEpoch:
-                self._slots.pop(slot, None)
+                self._lost(slot, epoch)
+
+    def _lost(self, slot: int, epoch: int) -> None:
+        """A write under the epoch was refused; the slot may have come back to us under another one meanwhile."""
+        if slot in self._slots and self._slots[slot][0] == epoch:
+            del self._slots[slot]
 
     # -- what it does ----------------------------------------------------------------------------------------
 
@@ -159,7 +164,7 @@ class Reporting:
             await asyncio.gather(*(self._append(report, now_us) for report in reports))
             await self._store.save(slot, epoch, reports, seen)
         except StaleEpoch:
-            self._slots.pop(slot, None)
+            self._lost(slot, epoch)
             return True
         except (StoreUnavailable, LogFull, redis.exceptions.RedisError, DomainError) as problem:
             self._logger.warning("reports_waiting", slot=slot, reports=len(reports), problem=str(problem))

@@ -124,7 +124,7 @@ class Engine:
         lease_good = service.membership.lease.good
         self.snapshots = Snapshots(self.store, publishing, self._occupancy.epoch, self.node.lost, lease_good)
         self.node.connect(self.signalling, self.reception, self.snapshots)
-        self.holding = Holding(self.endpoint, self.store, self._live_slots, self._lost)
+        self.holding = Holding(self.endpoint, self.store, self._live_slots, self._occupancy.epoch, self._lost)
         self._restoring = Restoring(
             self.node,
             self.snapshots,
@@ -189,10 +189,9 @@ class Engine:
         """Epoch of a slot, waiting while its calls are being read. Raises NotOwner."""
         return self._owned.get(slot) or await self.slots.ready(slot, READY_S)
 
-    def _live_slots(self) -> list[tuple[int, int]]:
+    def _live_slots(self) -> list[int]:
         """What has to vouch for what is sent: slots with calls; without calls any slot of ours."""
-        live = [(slot, self._owned[slot]) for slot in self.node.by_slot if slot in self._owned]
-        return live or list(self._owned.items())[:1]
+        return [slot for slot in self.node.by_slot if slot in self._owned] or list(self._owned)[:1]
 
     # -- life --------------------------------------------------------------------------------------
 

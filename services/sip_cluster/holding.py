@@ -30,14 +30,16 @@ class Holding:
         self,
         endpoint: Endpoint,
         store: FencedStore,
-        live: Callable[[], Iterable[tuple[int, int]]],
+        live: Callable[[], Iterable[int]],
+        epoch: Callable[[int], int],
         lost: Callable[[int], None],
     ) -> None:
-        """`live`: (slot, epoch) of slots that have to vouch; none when we have none. `lost(slot)`: the slot is somebody
-        else's."""
+        """`live`: slots that have to vouch; none when we have none. `epoch(slot)`: the epoch of this moment; raises
+        NotOwner. `lost(slot)`: the slot is somebody else's."""
         self._endpoint = endpoint
         self._store = store
         self._live = live
+        self._epoch = epoch
         self._lost = lost
         self._proof: asyncio.Task[None] | None = None
         self._log = logger("holding")
@@ -67,11 +69,9 @@ class Holding:
 
     async def _prove(self) -> None:
         slots = list(self._live())
-        results = await asyncio.gather(
-            *(self._store.prove(slot, epoch) for slot, epoch in slots), return_exceptions=True
-        )
+        results = await asyncio.gather(*(self._prove_one(slot) for slot in slots), return_exceptions=True)
         failed = not slots
-        for (slot, _), result in zip(slots, results, strict=True):
+        for slot, result in zip(slots, results, strict=True):
             if isinstance(result, StaleEpoch):
                 self._lost(slot)
             elif isinstance(result, BaseException) and not isinstance(result, DomainError):
@@ -82,3 +82,14 @@ class Holding:
             self._log.warning("packets dropped after the lease's deadline", slots=len(slots))
         else:
             self.released += self._endpoint.release_held()
+
+    async def _prove_one(self, slot: int) -> None:
+        """Under the epoch of this moment, again when the slot was renewed meanwhile: it is ours then, and its calls are here.
+        Raises NotOwner, StaleEpoch, StoreUnavailable."""
+        while True:
+            epoch = self._epoch(slot)
+            try:
+                return await self._store.prove(slot, epoch)
+            except StaleEpoch:
+                if self._epoch(slot) == epoch:
+                    raise

@@ -237,6 +237,25 @@ async def test_past_its_lease_a_node_proves_its_slot_first(world: World) -> None
     assert not world.reporting.slots
 
 
+async def test_a_write_refused_under_an_old_claim_does_not_end_the_new_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.own(PHONE)
+    save = world.store.save
+
+    async def refused(slot: int, epoch: int, reports: Sequence[Report], seen: int) -> None:
+        monkeypatch.setattr(world.store, "save", save)
+        await world.reporting.acquire(slot, 9)
+        raise StaleEpoch(slot, epoch, 9)
+
+    monkeypatch.setattr(world.store, "save", refused)
+    world.cache.bind(PHONE, NOW + 10)
+    await world.settle()
+    assert set(world.reporting.slots) == {slot_of(PHONE)}
+    assert PHONE in world.store.reported[slot_of(PHONE)], "the new claim reports it, under the same id"
+    assert {entry.input_id for entry in world.log.entries} == {world.log.entries[0].input_id}
+
+
 async def test_a_store_that_forgot_is_told_again(world: World) -> None:
     await world.own(PHONE)
     world.cache.bind(PHONE, NOW + 10)
