@@ -19,7 +19,7 @@ from mesh.service import Service
 from services.orchestration.agent_states import AgentStates
 from services.orchestration.applications import Applications
 from services.orchestration.documents import Documents
-from services.orchestration.fetching import Fetcher, trusting
+from services.orchestration.fetching import Fetcher, trusting, warm
 from services.orchestration.inputs import Selected
 from services.orchestration.location import http_location
 from services.orchestration.neighbours import Neighbours
@@ -124,6 +124,7 @@ class App:
         await self._nodes.start()
         await self._agent_nodes.start()
         await self._workers.start()
+        await warm()
         self._reader = self._rq.read_slots(THREAD)
 
     async def _claim(self) -> None:

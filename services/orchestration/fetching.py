@@ -6,6 +6,8 @@ import asyncio
 import ssl
 from pathlib import Path
 
+import anyio
+import anyio.lowlevel
 import httpx
 from voice.error.v1.reason_pb2 import Reason
 
@@ -30,6 +32,11 @@ def trusting(ca_file: str) -> httpx.AsyncClient:
     context = ssl.create_default_context()
     context.load_verify_locations(cadata=Path(ca_file).read_text(encoding="ascii"))
     return httpx.AsyncClient(follow_redirects=True, verify=context)
+
+
+async def warm() -> None:
+    """httpx waits with anyio, which loads its part for asyncio when it is first used: now, and not while a node takes over."""
+    await anyio.lowlevel.checkpoint()
 
 
 class Fetcher:
