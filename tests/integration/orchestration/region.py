@@ -41,6 +41,8 @@ from tests.integration.redis_queue.processes import Processes, processes
 from tests.integration.servers import EtcdServer, RedisServer
 
 DEFAULT_DN = "1901"
+CANCELS, CANCEL_PAUSE_S = 20, 0.05
+"""How often a request is sent that the router cancels, and the pause before it is sent again, seconds."""
 
 
 async def eventually(what: Callable[[], Awaitable[bool]], seconds: float = 15.0, every: float = 0.05) -> None:
@@ -157,16 +159,17 @@ class Region:
             data_json=data,
             request_id=f"r-{next(self._requests)}",
         )
-        for again in (True, True, False):
+        for left in reversed(range(CANCELS)):
             try:
                 await self.owners.call(self.stub.SendEvent, request, caller.slot, 60.0)
                 return
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.NOT_FOUND:
                     return
-                # The router in the test cancels what it had under way to a node that died.
-                if not again or error.code() is not grpc.StatusCode.CANCELLED:
+                # grpc cancels handlers of the router in the test when a node dies that another call of it goes to.
+                if not left or error.code() is not grpc.StatusCode.CANCELLED:
                     raise
+            await asyncio.sleep(CANCEL_PAUSE_S)
 
     async def records(self, kind: str = "sessions") -> dict[str, SessionRecord]:
         """What Redis has: sessions that are awake, or `asleep`."""

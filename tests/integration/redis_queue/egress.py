@@ -125,8 +125,10 @@ def _is_unary(path: str) -> bool:
 
 
 def _status(code: grpc.StatusCode, details: str) -> tuple[grpc.StatusCode, str]:
-    """What the caller is told: grpc calls a write to a node that has just died INTERNAL, a sidecar UNAVAILABLE."""
-    return (grpc.StatusCode.UNAVAILABLE if details.startswith("Internal error from Core") else code), details
+    """What the caller is told: grpc calls what was under way to a node that has just died INTERNAL or CANCELLED, a sidecar
+    UNAVAILABLE. (A call that its caller has cancelled does not come here.)"""
+    died = code is grpc.StatusCode.CANCELLED or details.startswith("Internal error from Core")
+    return (grpc.StatusCode.UNAVAILABLE if died else code), details
 
 
 class _Failed(Exception):
