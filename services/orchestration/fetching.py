@@ -6,7 +6,6 @@ import asyncio
 import ssl
 from pathlib import Path
 
-import anyio
 import anyio.lowlevel
 import httpx
 from voice.error.v1.reason_pb2 import Reason
