@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Protocol
 
 from voicecore.sip import Endpoint
@@ -11,6 +12,7 @@ from voicecore.sip import Endpoint
 from mesh.errors import DomainError
 from mesh.store import FencedStore, StaleEpoch
 from mesh.telemetry import logger
+from services.sip_cluster.epochs import under_epoch_of_now
 
 
 class HasDeadline(Protocol):
@@ -69,7 +71,11 @@ class Holding:
 
     async def _prove(self) -> None:
         slots = list(self._live())
-        results = await asyncio.gather(*(self._prove_one(slot) for slot in slots), return_exceptions=True)
+        prove = self._store.prove
+        results = await asyncio.gather(
+            *(under_epoch_of_now(self._epoch, slot, partial(prove, slot)) for slot in slots),
+            return_exceptions=True,
+        )
         failed = not slots
         for slot, result in zip(slots, results, strict=True):
             if isinstance(result, StaleEpoch):
@@ -82,14 +88,3 @@ class Holding:
             self._log.warning("packets dropped after the lease's deadline", slots=len(slots))
         else:
             self.released += self._endpoint.release_held()
-
-    async def _prove_one(self, slot: int) -> None:
-        """Under the epoch of this moment, again when the slot was renewed meanwhile: it is ours then, and its calls are here.
-        Raises NotOwner, StaleEpoch, StoreUnavailable."""
-        while True:
-            epoch = self._epoch(slot)
-            try:
-                return await self._store.prove(slot, epoch)
-            except StaleEpoch:
-                if self._epoch(slot) == epoch:
-                    raise

@@ -24,6 +24,7 @@ from mesh.telemetry import logger
 from services.sip_cluster import pending
 from services.sip_cluster.calls import LegState
 from services.sip_cluster.entry import Entry, Signal
+from services.sip_cluster.epochs import under_epoch_of_now
 from services.sip_cluster.next_hop import host_port
 from services.sip_cluster.publishing import Publishing
 from services.sip_cluster.records import to_record
@@ -143,17 +144,9 @@ class Snapshots:
         return True
 
     async def _fenced(self, slot: int, operations: list[Operation]) -> None:
-        """A write under the epoch of this moment, again when the slot was renewed meanwhile. Raises NotOwner, StaleEpoch,
-        StoreUnavailable."""
-        while True:
-            epoch = self._epoch(slot)
-            try:
-                await self._store.write(slot, epoch, operations)
-            except StaleEpoch:
-                if self._epoch(slot) == epoch:
-                    raise
-            else:
-                return
+        """Raises NotOwner, StaleEpoch, StoreUnavailable."""
+        write = self._store.write
+        await under_epoch_of_now(self._epoch, slot, lambda epoch: write(slot, epoch, operations))
 
     async def settle(self, entries: Iterable[Entry]) -> None:
         """Last writes before a slot is handed over: of what has changed since the last one. Nothing is urgent then, so they
