@@ -8,7 +8,7 @@ from typing import Any
 
 from services.orchestration.scxml.problems import Problem
 
-COMPILER_VERSION = "1"
+COMPILER_VERSION = "2"
 """Raised whenever generated code, runtime or snapshots change incompatibly."""
 
 

@@ -25,9 +25,10 @@ from services.orchestration.scxml.ecmascript import (
     literal,
 )
 from services.orchestration.scxml.loading import Loader, Resolve
-from services.orchestration.scxml.problems import Position, Report
+from services.orchestration.scxml.problems import Report
 from services.orchestration.scxml.reader import read
 from services.orchestration.scxml.statements import StatementWriter
+from services.orchestration.scxml.tables import ABSENT, OPEN, SEVERAL, Blocks, Columns, Sparse
 from services.orchestration.scxml.writer import Writer
 
 COMPOUND, PARALLEL, ATOMIC, FINAL, HISTORY = 1, 2, 3, 4, 5  # as in js/state.js
@@ -79,35 +80,42 @@ class _Compiler:
         self.report = report
         self.loader = loader
         self.text = text
-        self.out = Writer()
-        data = {item.id for state in tree.states for item in state.data}
-        self.code = StatementWriter(self.out, report, data)
+        code = Writer()
+        self.code = StatementWriter(code, report, {item.id for state in tree.states for item in state.data})
         self.code.variables = rules.variables(document, tree)
+        self.blocks = Blocks(self.code)
+        self.rows = Columns("kind", "parent", "last", "entry", "exit", "after", "first", "initial")
+        self.transition_rows = Columns("source", "target", "domain", "cond", "run", "at")
         self.transitions: list[CompiledTransition] = []
-        self._finalizers: list[int] = []
-        """Blocks of the finalize elements of the state being written."""
+        self.transition_count = sum(len(state.transitions) for state in tree.states)
+        self.initials: list[tuple[int, ...]] = []
+        """Rows of initial elements, which stand behind those of all transitions."""
+        self.events, self.data = Writer(), Writer()
+        self.targets, self.histories, self.invokes, self.donedata = Sparse(), Sparse(), Sparse(), Sparse()
+        self.internal: list[int] = []
+        """Internal transitions whose domain only run time can tell."""
 
     def compile(self) -> Compiled:
         scripts = tuple(self._global_script(script) for script in self.document.scripts)
-        with self.out.block("(function ($scxml) {", "})"):
-            with self.out.block("return {", "};"):
-                self.out.line(f"name: {literal(self.document.name)},")
-                self.out.line(f"late: {literal(self.document.late)},")
-                self._lexical(scripts)
-                with self.out.block("states: [", "],"):
-                    for number, state in enumerate(self.tree.states):
-                        self._state(number, state)
-                self._positions()
-            self._setters()
-        javascript = self.out.text()
+        out = Writer()
+        with out.block("(function ($scxml) {", "})"):
+            with out.block("return {", "};"):
+                out.line(f"name: {literal(self.document.name)},")
+                out.line(f"late: {literal(self.document.late)},")
+                self._lexical(out, scripts)
+                self._tables(out)
+                self._positions(out)
+            for name, body, at in self.code.setters:
+                out.line(f"function {name}($scxml_v) {{ {body} }}", at)
+        javascript = out.text()
         return Compiled(
             name=self.document.name,
             url=self.loader.url,
             source_hash=self._hash(),
             compiler_version=COMPILER_VERSION,
             javascript=javascript,
-            code=self.out.text(compact=True),
-            source_map=self.out.source_map(self.loader.url or "document.scxml"),
+            code=out.text(compact=True),
+            source_map=out.source_map(self.loader.url or "document.scxml"),
             scripts=scripts,
             states=tuple(state.id for state in self.tree.states),
             transitions=tuple(self.transitions),
@@ -134,18 +142,14 @@ class _Compiler:
             digest.update(f"\n{address} {part}".encode())
         return digest.hexdigest()
 
-    def _positions(self) -> None:
-        """`number line:column element file`, a line each, as one string."""
-        self.out.line("positions: `")
-        for number, entry in enumerate(self.code.positions):
+    def _positions(self, out: Writer) -> None:
+        """`line:column element file`, a line each, as one string."""
+        out.line("positions: `")
+        for entry in self.code.positions:
             line, column, element, *file = (str(item) for item in entry)
             name = literal(" ".join([element, *file]))[1:-1].replace("`", "\\`").replace("$", "\\$")
-            self.out.raw(f"{number} {line}:{column} {name}")
-        self.out.raw("`,")
-
-    def _setters(self) -> None:
-        for name, body, at in self.code.setters:
-            self.out.line(f"function {name}($scxml_v) {{ {body} }}", at)
+            out.raw(f"{line}:{column} {name}")
+        out.raw("`,")
 
     def _global_script(self, script: doc.Script) -> CompiledScript:
         problem = checker().script(script.code.text)
@@ -154,36 +158,71 @@ class _Compiler:
             self.report.warning(script.at, "ecmascript", message)
         return CompiledScript(script.code.text, self.code.position(script.at, "script"), problem)
 
-    def _lexical(self, scripts: tuple[CompiledScript, ...]) -> None:
+    def _lexical(self, out: Writer, scripts: tuple[CompiledScript, ...]) -> None:
         """Accessors for what scripts declare with let, const and class: no object holds those."""
         names: dict[str, str] = {}
         for script in scripts:
             if not script.problem:
                 names |= checker().lexical(script.text)
-        with self.out.block("lexical: {", "},"):
+        with out.block("lexical: {", "},"):
             for name, word in names.items():
                 read_ = f"get() {{ try {{ return {name}; }} catch (error) {{ return undefined; }} }}"
                 write = "null" if word == "const" else f"(v) => {{ {name} = v; }}"
-                self.out.line(f"{literal(name)}: {{ {read_}, set: {write} }},")
+                out.line(f"{literal(name)}: {{ {read_}, set: {write} }},")
 
     # -- states -------------------------------------------------------------------------------------
 
+    def _tables(self, out: Writer) -> None:
+        states = self.tree.states
+        for number, state in enumerate(states):
+            self._state(number, state)
+        self.blocks.close()
+        for row in self.initials:
+            self.transition_rows.add(*row)
+        # One row more, so that the transitions of every state end where those of the next one begin.
+        self.rows.add(0, ABSENT, ABSENT, 0, 0, 0, len(self.transitions), ABSENT)
+        out.line(f"ids: {literal([state.id for state in states])},")
+        self.rows.write(out, "states")
+        self.transition_rows.write(out, "transitions")
+        for name, lines in (("events", self.events), ("data", self.data), ("code", self.code.out)):
+            with out.block(f"{name}: [", "],"):
+                out.append(lines)
+        out.line(f"internal: {literal(self.internal)},")
+        deep = [number for number, state in enumerate(states) if state.kind == "history" and state.deep]
+        out.line(f"deep: {literal(deep)},")
+        self.targets.write(out, "targets")
+        self.histories.write(out, "histories")
+        self.invokes.write(out, "invokes")
+        self.donedata.write(out, "donedata")
+
     def _state(self, number: int, state: doc.State) -> None:
-        with self.out.block("{", "},", state.at, note=f"{number}: {state.kind} {state.id}"):
-            parent, last = self.tree.parents[number], self.tree.lasts[number]
-            kind = self._kind(number, state)
-            self.out.line(
-                f"index: {number}, id: {literal(state.id)}, kind: {kind}, parent: {parent}, last: {last},"
-            )
-            if state.kind == "history":
-                self.out.line(f"deep: {literal(state.deep)},")
-            self._code(state)
-            if state.invokes:
-                with self.out.block("invokes: [", "],"):
-                    for invoke in state.invokes:
-                        self._invoke(invoke)
-            if state.donedata:
-                self._donedata(state.donedata)
+        entry = self.blocks.count
+        for body in filter(None, state.onentry):
+            self.blocks.body(f"{state.id}: onentry", body)
+        exit_ = self.blocks.count
+        for body in filter(None, state.onexit):
+            self.blocks.body(f"{state.id}: onexit", body)
+        after = self.blocks.count
+        first = len(self.transitions)
+        kind = self._kind(number, state)
+        initial = self._initial(number, state) if kind == COMPOUND else ABSENT
+        self.rows.add(
+            kind, self.tree.parents[number], self.tree.lasts[number], entry, exit_, after, first, initial
+        )
+        for item in state.data:
+            self._data(number, item)
+        for transition in state.transitions:
+            self._transition(number, state, transition)
+        histories = [child.id for child in state.children if child.kind == "history"]
+        if histories:
+            self.histories.add(number, self._indexes(tuple(histories)))
+        if state.invokes:
+            finalizers = [self._finalize(invoke) for invoke in state.invokes]
+            with self.invokes.body.block(f"{number}: [", "],", state.at, note=state.id):
+                for invoke, finalize in zip(state.invokes, finalizers, strict=True):
+                    self._invoke(invoke, finalize)
+        if state.donedata:
+            self._donedata(number, state.donedata)
 
     def _kind(self, number: int, state: doc.State) -> int:
         if state.kind == "state":
@@ -193,86 +232,61 @@ class _Compiler:
     def _indexes(self, targets: tuple[str, ...]) -> str:
         return literal([self.tree.index[target] for target in targets])
 
-    # -- code of a state ----------------------------------------------------------------------------
+    def _target(self, row: int, targets: tuple[str, ...]) -> int:
+        """Number of the one target; of several, their list is kept beside the row."""
+        if len(targets) > 1:
+            self.targets.add(row, self._indexes(targets))
+            return SEVERAL
+        return self.tree.index[targets[0]] if targets else ABSENT
 
-    def _code(self, state: doc.State) -> None:
-        """The numbered blocks of a state, then the tables that refer to them. One function a state: a
-        function for each handler would cost every session several times the memory."""
-        blocks = _Blocks(self.out, self.code)
-        entry = [block for block in state.onentry if block]
-        exit_ = [block for block in state.onexit if block]
-        tables = Writer()
-        with self.out.block("code: function ($scxml_n) {", "},"), self.out.block("switch ($scxml_n) {", "}"):
-            for name, handlers in (("onentry", entry), ("onexit", exit_)):
-                for body in handlers:
-                    blocks.body(name, body)
-            self._write_tables(state, blocks, tables)
-        if blocks.count == 0:
-            self.out.drop(4)
-        if entry or exit_:
-            self.out.line(f"entry: {len(entry)}, exit: {len(exit_)},")
-        self.out.append(tables)
-
-    def _write_tables(self, state: doc.State, blocks: _Blocks, tables: Writer) -> None:
-        number = self.tree.index[state.id] if state.kind != "scxml" else 0
-        if self._kind(number, state) == COMPOUND:
-            self._initial(number, state, blocks, tables)
-        if state.data:
-            with tables.block("data: [", "],"):
-                for item in state.data:
-                    self._data(item, blocks, tables)
-        if state.transitions:
-            with tables.block("transitions: [", "],"):
-                for transition in state.transitions:
-                    self._transition(number, state, transition, blocks, tables)
-        for invoke in state.invokes:
-            self._finalize(invoke, blocks)
-
-    def _initial(self, number: int, state: doc.State, blocks: _Blocks, tables: Writer) -> None:
+    def _initial(self, number: int, state: doc.State) -> int:
+        row = self.transition_count + len(self.initials)
         if state.initial is None:
-            first = self.tree.index[self.tree.regions(number)[0].id]
-            tables.line(f"initial: {{ targets: [{first}], run: -1 }},")
-            return
-        targets = self._indexes(state.initial.targets)
-        run = blocks.body("initial", state.initial.body)
-        tables.line(f"initial: {{ targets: {targets}, run: {run} }},", state.initial.at)
+            targets: tuple[str, ...] = (self.tree.regions(number)[0].id,)
+            run, at = ABSENT, 0
+        else:
+            targets = state.initial.targets
+            run, at = self.blocks.body(f"{state.id}: initial", state.initial.body), 0
+        self.initials.append((number, self._target(row, targets), number, ABSENT, run, at))
+        return row
 
-    def _data(self, item: doc.Data, blocks: _Blocks, tables: Writer) -> None:
+    def _data(self, number: int, item: doc.Data) -> None:
         at = self.code.position(item.at, "data")
-        block = -1
+        block, what = ABSENT, f"data {item.id}"
         if item.failed_source:
-            block = blocks.line(f"$scxml.fail({literal(item.failed_source)});", item.at)
+            block = self.blocks.line(what, f"$scxml.fail({literal(item.failed_source)});", item.at)
         elif item.expr is not None:
-            block = blocks.line(f"{item.id} = {self.code.expression(item.expr)};", item.at)
+            block = self.blocks.line(what, f"{item.id} = {self.code.expression(item.expr)};", item.at)
         elif item.inline is not None:
-            block = blocks.line(f"{item.id} = {self.code.inline(item.inline)};", item.at)
-        tables.line(f"[{literal(item.id)}, {at}, {block}],", item.at)
+            block = self.blocks.line(what, f"{item.id} = {self.code.inline(item.inline)};", item.at)
+        self.data.line(f"[{number}, {literal(item.id)}, {at}, {block}],", item.at)
 
-    def _transition(
-        self, number: int, state: doc.State, item: doc.Transition, blocks: _Blocks, tables: Writer
-    ) -> None:
+    def _transition(self, number: int, state: doc.State, item: doc.Transition) -> None:
         at = self.code.position(item.at, "transition")
-        events = literal(item.events[0] if len(item.events) == 1 else list(item.events) or None)
-        cond = blocks.value("cond", item.cond) if item.cond else -1
-        run = blocks.body("transition", item.body)
+        row = len(self.transitions)
         event = " ".join(item.events)
+        what = f"{state.id}: {event}".rstrip(": ")
+        cond = self.blocks.value(f"{what}: cond", item.cond) if item.cond else ABSENT
+        run = self.blocks.body(what, item.body)
         domain = self._domain(number, item)
-        known = "" if domain is None else f", domain: {domain}"
-        internal = ", internal: true" if item.internal else ""
-        tables.line(
-            f"{{ number: {len(self.transitions)}, at: {at}, events: {events}, cond: {cond}, run: {run},"
-            f" targets: {self._indexes(item.targets)}{internal}{known} }},",
-            item.at,
+        if domain == OPEN and item.internal:
+            self.internal.append(row)
+        self.transition_rows.add(number, self._target(row, item.targets), domain, cond, run, at)
+        events = literal(item.events[0] if len(item.events) == 1 else list(item.events) or None)
+        self.events.line(
+            f"{events},", item.at, note=f"{row}: {state.id} -> {' '.join(item.targets)}".rstrip(" ->")
         )
         self.transitions.append(
             CompiledTransition(state.id, event, item.targets, item.at.line, item.at.column)
         )
 
-    def _domain(self, number: int, item: doc.Transition) -> int | None:
-        """3.13 getTransitionDomain; None when there is no target or only run time can tell."""
+    def _domain(self, number: int, item: doc.Transition) -> int:
+        """3.13 getTransitionDomain; ABSENT without a target, OPEN when only run time can tell."""
         targets = [self.tree.index[target] for target in item.targets]
-        if not targets or any(self.tree.states[target].kind == "history" for target in targets):
-            return None
+        if not targets:
+            return ABSENT
+        if any(self.tree.states[target].kind == "history" for target in targets):
+            return OPEN
         compound = self.tree.is_compound(number)
         if item.internal and compound and all(self.tree.within(target, number) for target in targets):
             return number
@@ -282,7 +296,7 @@ class _Compiler:
                 return ancestor
         return 0
 
-    def _invoke(self, item: doc.Invoke) -> None:
+    def _invoke(self, item: doc.Invoke, finalize: int) -> None:
         at = self.code.position(item.at, "invoke")
         members = []
         for name in ("type", "src"):
@@ -297,21 +311,21 @@ class _Compiler:
         if item.namelist or item.params:
             members.append(f"params: {self.code.params(item.namelist, item.params)}")
         members += self.code.content(item.content)
-        with self.out.block(f"{{ at: {at}, autoforward: {literal(item.autoforward)},", "},", item.at):
-            self.out.line(f"finalize: {self._finalizers.pop(0)},")
-            self.out.line(f"arguments: function () {{ return {{ {', '.join(members)} }}; }},", item.at)
+        out = self.invokes.body
+        with out.block(f"{{ at: {at}, autoforward: {literal(item.autoforward)},", "},", item.at):
+            out.line(f"finalize: {finalize},")
+            out.line(f"arguments: function () {{ return {{ {', '.join(members)} }}; }},", item.at)
 
-    def _finalize(self, item: doc.Invoke, blocks: _Blocks) -> None:
+    def _finalize(self, item: doc.Invoke) -> int:
         if item.finalize is None or item.finalize:
-            self._finalizers.append(blocks.body("finalize", item.finalize or ()))
-            return
+            return self.blocks.body("finalize", item.finalize or ())
         # Empty: what came back under these names is assigned to where the values came from (6.5.2).
         places = [(code.text, code) for code in item.namelist]
         places += [(param.name, param.location) for param in item.params if param.location]
         lines = [f"$scxml.bring({literal(name)}, {self.code.setter(code)});" for name, code in places]
-        self._finalizers.append(blocks.line("\n".join(lines), item.at) if lines else -1)
+        return self.blocks.line("finalize", "\n".join(lines), item.at) if lines else ABSENT
 
-    def _donedata(self, item: doc.DoneData) -> None:
+    def _donedata(self, number: int, item: doc.DoneData) -> None:
         if item.content is not None:
             members = ", ".join(self.code.content(item.content))
             at = self.code.position(item.at, "donedata")
@@ -324,43 +338,4 @@ class _Compiler:
                     at = self.code.position(param.at, "param")
                     params.append(f"[{literal(param.name)}, {at}, {self.code.function(code)}]")
             body = f"params: [{', '.join(params)}]"
-        self.out.line(f"donedata: {{ {body} }},", item.at)
-
-
-class _Blocks:
-    """The numbered cases of a state's code."""
-
-    def __init__(self, out: Writer, code: StatementWriter) -> None:
-        self.out = out
-        self.code = code
-        self.count = 0
-
-    def _next(self, what: str) -> int:
-        self.count += 1
-        self.out.line(f"case {self.count - 1}:", note=what)
-        return self.count - 1
-
-    def body(self, what: str, body: tuple[doc.Statement, ...]) -> int:
-        """A block of statements; -1 for none."""
-        if not body:
-            return -1
-        number = self._next(what)
-        with self.out.indented():
-            self.code.block(body)
-            self.out.line("return;")
-        return number
-
-    def value(self, what: str, code: doc.Code) -> int:
-        """A block that returns the value of an expression."""
-        number = self._next(what)
-        with self.out.indented():
-            self.out.line(f"return {self.code.expression(code)};", code.at)
-        return number
-
-    def line(self, text: str, at: Position) -> int:
-        """A block of one line."""
-        number = self._next("data")
-        with self.out.indented():
-            self.out.line(text, at)
-            self.out.line("return;")
-        return number
+        self.donedata.add(number, f"{{ {body} }}", item.at)

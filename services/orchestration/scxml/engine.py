@@ -49,7 +49,7 @@ _XML = _javascript("xml.js")
 _NOTHING = "\n;void 0"
 """Ends a script, so that its last value need not have a Python form."""
 _OURS = re.compile(
-    r"\(function \(\$scxml\) \{|code: function \(\$scxml_n\) \{|switch \(\$scxml_n\) \{"
+    r"\(function \(\$scxml\) \{|function \(\$scxml_n\) \{|switch \(\$scxml_n\) \{"
     r"|function \$scxml_set\d+\(\$scxml_v\) \{"
 )
 """Functions that the compiler writes for every document (compiler.py)."""

@@ -13,8 +13,8 @@ class Writer:
     """Lines of code with indentation; each may know the position in the document that it came from."""
 
     def __init__(self) -> None:
-        self._lines: list[tuple[int, str, str, Position | None]] = []
-        """Depth, code, comment, position."""
+        self._lines: list[tuple[int | None, str, str, Position | None]] = []
+        """Depth (None: the line keeps its shape), code, comment, position."""
         self._depth = 0
 
     def line(self, text: str, at: Position | None = None, *, note: str = "") -> None:
@@ -23,11 +23,11 @@ class Writer:
         self._lines.append((self._depth, parts[0], note, at))
         for number, part in enumerate(parts[1:], 1):
             follow = Position(at.line + number, 1, at.file) if at else None
-            self._lines.append((0, part, "", follow))
+            self._lines.append((None, part, "", follow))
 
     def raw(self, text: str) -> None:
         """A line without indentation, inside a template literal."""
-        self._lines.append((0, text, "", None))
+        self._lines.append((None, text, "", None))
 
     @contextmanager
     def block(self, head: str, tail: str, at: Position | None = None, *, note: str = "") -> Iterator[None]:
@@ -43,20 +43,18 @@ class Writer:
         yield
         self._depth -= 1
 
-    def drop(self, count: int) -> None:
-        """Take back the last lines."""
-        del self._lines[-count:]
-
     def append(self, other: Writer) -> None:
         """Add another writer's lines at this depth."""
-        self._lines += [(self._depth + depth, text, note, at) for depth, text, note, at in other._lines]
+        for depth, text, note, at in other._lines:
+            self._lines.append((None if depth is None else self._depth + depth, text, note, at))
 
     def text(self, *, compact: bool = False) -> str:
         """All lines; compact without indentation and comments, the lines staying what they are."""
         if compact:
             return "\n".join(text for _, text, _, _ in self._lines) + "\n"
         return "".join(
-            f"{'  ' * depth}{text}{f' // {note}' if note else ''}\n" for depth, text, note, _ in self._lines
+            f"{'  ' * (depth or 0)}{text}{f' // {note}' if note else ''}\n"
+            for depth, text, note, _ in self._lines
         )
 
     def source_map(self, file: str) -> str:

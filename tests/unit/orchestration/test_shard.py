@@ -21,6 +21,7 @@ from services.orchestration.effects import Effect, Load, Run, Say, Timer
 from services.orchestration.inputs import External, Input, Loaded, Stepped
 from services.orchestration.record import from_record, to_record
 from services.orchestration.scxml import Event, Interpreter, compile_document
+from services.orchestration.scxml.compiled import COMPILER_VERSION
 from services.orchestration.session import Phase, Session
 from services.orchestration.shard import Shard
 from services.orchestration.store import Change, Store
@@ -320,7 +321,7 @@ async def test_documents_are_read_once_for_many_sessions() -> None:
     first = Documents(cast(Store, kept), structlog.get_logger("test"))
     await asyncio.gather(*(first.keep(COMPILED) for _ in range(20)))
     heir = Documents(cast(Store, kept), structlog.get_logger("test"))
-    finds: list[Awaitable[Any]] = [heir.find(COMPILED.source_hash, "1") for _ in range(20)]
+    finds: list[Awaitable[Any]] = [heir.find(COMPILED.source_hash, COMPILER_VERSION) for _ in range(20)]
     assert all(found == COMPILED for found in await asyncio.gather(*finds))
     assert (kept.writes, kept.reads) == (1, 1)
     with pytest.raises(UnknownDocument, match="compiler version 0"):

@@ -4,102 +4,112 @@ function microstep(transitions) {
   if (++microsteps > session.limits.microsteps) {
     throw new Stop("microsteps", "more than " + session.limits.microsteps + " microsteps in one step");
   }
-  if (transitions.length === 1 && transitions[0].direct) {
+  if (transitions.length === 1 && isDirect(transitions[0])) {
     directStep(transitions[0]);
     return;
   }
-  for (const t of transitions) trace.push(t.number);
+  for (const t of transitions) trace.push(t);
   exitStates(transitions);
-  for (const t of transitions) run(t.source, t.run);
+  for (const t of transitions) run(runOf[t]);
   enterStates(transitions);
 }
 
 // The common case: one transition, to one atomic state that is a child of the domain.
+function isDirect(t) {
+  const target = targetOf[t];
+  return target >= 0 && parentOf[target] === domainOf[t] && (kindOf[target] === ATOMIC || kindOf[target] === FINAL);
+}
+
 function directStep(t) {
-  const d = t.domain;
-  trace.push(t.number);
+  const d = domainOf[t];
+  trace.push(t);
   let end = configuration.length;
-  while (configuration[end - 1].index > d.last) end--;
+  while (configuration[end - 1] > lastOf[d]) end--;
   let begin = end;
-  while (begin > 0 && configuration[begin - 1].index > d.index) begin--;
-  for (let i = begin; i < end; i++) {
-    const s = configuration[i];
-    for (let k = 0; k < s.histories.length; k++) recordHistory(s.histories[k], s);
-  }
+  while (begin > 0 && configuration[begin - 1] > d) begin--;
+  for (let i = begin; i < end; i++) recordHistories(configuration[i]);
   for (let i = end - 1; i >= begin; i--) leave(configuration[i]);
-  run(t.source, t.run);
-  enter(t.targets[0], null);
+  run(runOf[t]);
+  enter(targetOf[t], null);
 }
 
 function exitStates(transitions) {
   const leaving = [];
   for (const t of transitions) {
     const d = domain(t);
-    if (d === null) continue;
+    if (d === ABSENT) continue;
     for (const s of configuration) if (within(s, d) && !leaving.includes(s)) leaving.push(s);
   }
-  if (transitions.length > 1) leaving.sort((a, b) => a.index - b.index);
-  for (const s of leaving) for (const h of s.histories) recordHistory(h, s);
+  if (transitions.length > 1) leaving.sort((a, b) => a - b);
+  for (const s of leaving) recordHistories(s);
   for (let i = leaving.length - 1; i >= 0; i--) leave(leaving[i]);
 }
 
-function recordHistory(h, s) {
-  const keep = h.deep ? (x) => within(x, s) && (x.kind === ATOMIC || x.kind === FINAL) : (x) => x.parent === s;
-  historyValue.set(h.index, configuration.filter(keep));
+function recordHistories(state) {
+  const histories = machine.histories[state];
+  if (histories === undefined) return;
+  for (const h of histories) {
+    const keep = machine.deep.includes(h)
+      ? (s) => within(s, state) && (kindOf[s] === ATOMIC || kindOf[s] === FINAL)
+      : (s) => parentOf[s] === state;
+    historyValue.set(h, configuration.filter(keep));
+  }
 }
 
 function leave(state) {
-  if (state.exit > 0) runExit(state);
-  if (state.invokes.length > 0) {
+  runExit(state);
+  if (machine.invokes[state] !== undefined) {
     for (const entry of invoked) if (entry.state === state) effect(["CancelInvoke", entry.id]);
     invoked = invoked.filter((entry) => entry.state !== state);
     toInvoke = toInvoke.filter((s) => s !== state);
   }
   configuration.splice(configuration.indexOf(state), 1);
-  active[state.index] = 0;
+  active[state] = 0;
 }
 
 function enterStates(transitions) {
   const entry = { marked: new Set(), defaults: new Set(), contents: new Map() };
   for (const t of transitions) {
-    if (t.targets.length === 0) continue;
-    for (const s of t.targets) addDescendants(s, entry);
+    if (targetOf[t] === ABSENT) continue;
+    for (const s of targets(t)) addDescendants(s, entry);
     const ancestor = domain(t);
     for (const s of effectiveTargets(t)) addAncestors(s, ancestor, entry);
   }
   const entering = [...entry.marked];
-  if (entering.length > 1) entering.sort((a, b) => a.index - b.index);
+  if (entering.length > 1) entering.sort((a, b) => a - b);
   for (const s of entering) enter(s, entry);
 }
 
 function addDescendants(state, entry) {
-  if (state.kind === HISTORY) {
-    const kept = historyValue.get(state.index);
-    if (kept === undefined) entry.contents.set(state.parent, state);
-    const targets = kept || state.transitions[0].targets;
-    for (const s of targets) addDescendants(s, entry);
-    for (const s of targets) addAncestors(s, state.parent, entry);
+  if (kindOf[state] === HISTORY) {
+    const parent = parentOf[state];
+    const kept = historyValue.get(state);
+    if (kept === undefined) entry.contents.set(parent, state);
+    const list = kept || targets(firstOf[state]);
+    for (const s of list) addDescendants(s, entry);
+    for (const s of list) addAncestors(s, parent, entry);
     return;
   }
   entry.marked.add(state);
-  if (state.kind === COMPOUND) {
+  if (kindOf[state] === COMPOUND) {
     entry.defaults.add(state);
-    for (const s of state.initial.targets) addDescendants(s, entry);
-    for (const s of state.initial.targets) addAncestors(s, state, entry);
-  } else if (state.kind === PARALLEL) {
+    const list = targets(initialOf[state]);
+    for (const s of list) addDescendants(s, entry);
+    for (const s of list) addAncestors(s, state, entry);
+  } else if (kindOf[state] === PARALLEL) {
     addRegions(state, entry);
   }
 }
 
 function addAncestors(state, ancestor, entry) {
-  for (let s = state.parent; s !== null && s !== ancestor && s.index > 0; s = s.parent) {
+  for (let s = parentOf[state]; s > 0 && s !== ancestor; s = parentOf[s]) {
     entry.marked.add(s);
-    if (s.kind === PARALLEL) addRegions(s, entry);
+    if (kindOf[s] === PARALLEL) addRegions(s, entry);
   }
 }
 
 function addRegions(parallel, entry) {
-  for (const child of parallel.states) {
+  for (const child of regions(parallel)) {
     let entered = false;
     for (const s of entry.marked) if (within(s, child)) entered = true;
     if (!entered) addDescendants(child, entry);
@@ -108,54 +118,52 @@ function addRegions(parallel, entry) {
 
 function enter(state, entry) {
   insert(state);
-  if (state.invokes.length > 0) toInvoke.push(state);
+  if (machine.invokes[state] !== undefined) toInvoke.push(state);
   if (machine.late && !bound.has(state)) {
     bound.add(state);
-    for (const data of state.data) bind(state, data);
+    for (const data of machine.data) if (data[0] === state) bind(data);
   }
-  if (state.entry > 0) runEntry(state);
-  if (entry !== null && entry.defaults.has(state)) run(state, state.initial.run);
-  if (entry !== null && entry.contents.has(state)) {
-    const history = entry.contents.get(state);
-    run(history, history.transitions[0].run);
-  }
-  if (state.kind === FINAL) entered(state);
+  runEntry(state);
+  if (entry !== null && entry.defaults.has(state)) run(runOf[initialOf[state]]);
+  if (entry !== null && entry.contents.has(state)) run(runOf[firstOf[entry.contents.get(state)]]);
+  if (kindOf[state] === FINAL) entered(state);
 }
 
 function insert(state) {
   let i = configuration.length;
-  while (i > 0 && configuration[i - 1].index > state.index) i--;
+  while (i > 0 && configuration[i - 1] > state) i--;
   configuration.splice(i, 0, state);
-  active[state.index] = 1;
+  active[state] = 1;
 }
 
 function entered(state) {
-  const parent = state.parent;
-  if (parent.index === 0) {
+  const parent = parentOf[state];
+  if (parent === 0) {
     running = false;
     finalState = state;
     return;
   }
-  const event = { name: "done.state." + parent.id, type: "internal" };
+  const event = { name: "done.state." + machine.ids[parent], type: "internal" };
   const body = doneData(state);
   if (body.has) event.data = body.content === undefined ? revive(body.data) : body.literal;
   enqueue(event);
-  const grandparent = parent.parent;
-  if (grandparent !== null && grandparent.kind === PARALLEL && grandparent.states.every(inFinal)) {
-    enqueue({ name: "done.state." + grandparent.id, type: "internal" });
+  const grandparent = parentOf[parent];
+  if (grandparent >= 0 && kindOf[grandparent] === PARALLEL && regions(grandparent).every(inFinal)) {
+    enqueue({ name: "done.state." + machine.ids[grandparent], type: "internal" });
   }
 }
 
 function inFinal(state) {
-  if (state.kind === COMPOUND) return state.states.some((s) => s.kind === FINAL && active[s.index] === 1);
-  return state.kind === PARALLEL && state.states.every(inFinal);
+  if (kindOf[state] === COMPOUND) return regions(state).some((s) => kindOf[s] === FINAL && active[s] === 1);
+  return kindOf[state] === PARALLEL && regions(state).every(inFinal);
 }
 
 // Params that cannot be evaluated are left out (5.7); content that cannot leaves the event empty.
 function doneData(state) {
-  if (!state.donedata) return { has: false };
+  const donedata = machine.donedata[state];
+  if (donedata === undefined) return { has: false };
   const params = [];
-  for (const param of state.donedata.params || []) {
+  for (const param of donedata.params || []) {
     try {
       params.push([param[0], param[2]()]);
     } catch (error) {
@@ -163,7 +171,7 @@ function doneData(state) {
     }
   }
   try {
-    const what = state.donedata.content ? state.donedata.content() : { params };
+    const what = donedata.content ? donedata.content() : { params };
     const body = payload(what);
     body.literal = what.value;
     return body;
@@ -179,38 +187,33 @@ function define(name, value) {
   Object.defineProperty(globalThis, name, { value, writable: true, enumerable: true, configurable: false });
 }
 
-// data: [name, position, block]
-function bind(state, data) {
-  const name = data[0];
-  if (state.index === 0 && session.params !== null && has(session.params, name)) {
+// data: [state, name, position, block]
+function bind(data) {
+  const [state, name, at, block] = data;
+  if (state === 0 && session.params !== null && has(session.params, name)) {
     globalThis[name] = session.params[name];
     return;
   }
-  if (data[2] < 0) return;
+  if (block < 0) return;
   try {
-    state.code(data[2]);
+    call(block);
     if (started) registry.walk(name, globalThis[name]);
   } catch (error) {
     globalThis[name] = undefined;
-    executionError(error, data[1]);
+    executionError(error, at);
   }
 }
 
 function declareAll() {
-  for (const state of states) {
-    for (const data of state.data) {
-      dataIds.add(data[0]);
-      $scxml.declare(data[0]);
-    }
+  for (const data of machine.data) {
+    dataIds.add(data[1]);
+    $scxml.declare(data[1]);
   }
 }
 
 function bindAtStart() {
-  for (const state of states) {
-    if (machine.late && state.index > 0) continue;
-    bound.add(state);
-    for (const data of state.data) bind(state, data);
-  }
+  bound.add(0);
+  for (const data of machine.data) if (!machine.late || data[0] === 0) bind(data);
 }
 
 // Variables that scripts made, and the functions below them.

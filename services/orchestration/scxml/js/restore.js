@@ -129,12 +129,12 @@ function restoreLate(kept) {
 }
 
 function restoreStates(kept) {
-  const byId = new Map(states.map((s) => [s.id, s]));
+  const byId = new Map(machine.ids.map((id, number) => [id, number]));
   const state = (id) => byId.get(id);
   configuration = kept.configuration.map(state);
-  for (const s of configuration) active[s.index] = 1;
-  historyValue = new Map(kept.history.map(([id, list]) => [state(id).index, list.map(state)]));
-  bound = new Set(machine.late ? kept.bound.map(state) : states);
+  for (const s of configuration) active[s] = 1;
+  historyValue = new Map(kept.history.map(([id, list]) => [state(id), list.map(state)]));
+  bound = new Set(kept.bound.map(state));
   invoked = kept.invoked.map(([id, name, index]) => ({ id, state: state(name), index }));
   running = kept.running;
   finished = kept.finished;
@@ -160,15 +160,13 @@ function declareAgain(values) {
   };
   visit(values);
   const roots = new Set([...wanted].filter((path) => !registry.functions.has(path)).map((path) => path.split(".")[0]));
-  for (const state of states) {
-    for (const [name, , block] of state.data) {
-      if (!roots.has(name) || block < 0) continue;
-      try {
-        state.code(block);
-        registry.walk(name, globalThis[name]);
-      } catch (error) {
-        if (stopped(error)) throw error;
-      }
+  for (const [, name, , block] of machine.data) {
+    if (!roots.has(name) || block < 0) continue;
+    try {
+      call(block);
+      registry.walk(name, globalThis[name]);
+    } catch (error) {
+      if (stopped(error)) throw error;
     }
   }
 }

@@ -15,16 +15,18 @@ function matchesOne(d, name) {
 
 // Transitions that could fire in an atomic state, innermost first: for no event (name null) or for a name.
 function candidates(state, name) {
-  if (state.candidates === null || state.candidates.size > 64) state.candidates = new Map();
-  let found = state.candidates.get(name);
+  let known = candidatesOf.get(state);
+  if (known === undefined || known.size > 64) candidatesOf.set(state, (known = new Map()));
+  let found = known.get(name);
   if (found !== undefined) return found;
   found = [];
-  for (let s = state; s !== null; s = s.parent) {
-    for (const t of s.transitions) {
-      if (name === null ? t.events === null : t.events !== null && matches(t.events, name)) found.push(t);
+  for (let s = state; s >= 0; s = parentOf[s]) {
+    for (let t = firstOf[s]; t < firstOf[s + 1]; t++) {
+      const events = machine.events[t];
+      if (name === null ? events === null : events !== null && matches(events, name)) found.push(t);
     }
   }
-  state.candidates.set(name, found);
+  known.set(name, found);
   return found;
 }
 
@@ -32,11 +34,11 @@ function select(name) {
   const enabled = [];
   for (let i = 0; i < configuration.length; i++) {
     const state = configuration[i];
-    if (state.kind !== ATOMIC && state.kind !== FINAL) continue;
+    if (kindOf[state] !== ATOMIC && kindOf[state] !== FINAL) continue;
     const list = candidates(state, name);
     for (let k = 0; k < list.length; k++) {
       const t = list[k];
-      if (t.cond < 0 || holds(t)) {
+      if (condOf[t] < 0 || holds(t)) {
         if (!enabled.includes(t)) enabled.push(t);
         break;
       }
@@ -46,7 +48,7 @@ function select(name) {
 }
 
 function within(state, ancestor) {
-  return state.index > ancestor.index && state.index <= ancestor.last;
+  return state > ancestor && state <= lastOf[ancestor];
 }
 
 function withoutConflicts(enabled) {
@@ -57,8 +59,8 @@ function withoutConflicts(enabled) {
     let preempted = false;
     for (const t2 of kept) {
       const d2 = domain(t2);
-      if (d1 === null || d2 === null || !(d1 === d2 || within(d1, d2) || within(d2, d1))) continue;
-      if (within(t1.source, t2.source)) {
+      if (d1 === ABSENT || d2 === ABSENT || !(d1 === d2 || within(d1, d2) || within(d2, d1))) continue;
+      if (within(sourceOf[t1], sourceOf[t2])) {
         dropped.push(t2);
       } else {
         preempted = true;
@@ -70,23 +72,30 @@ function withoutConflicts(enabled) {
   return kept;
 }
 
-// The state whose active descendants a transition exits. Known beforehand unless a history is a target.
+// The state whose active descendants a transition exits; ABSENT without a target. A target that is a history
+// leaves it to run time.
 function domain(t) {
-  if (t.targets.length === 0) return null;
-  if (t.domain !== undefined) return t.domain;
-  const targets = effectiveTargets(t);
-  if (t.internal && t.source.kind === COMPOUND && targets.every((s) => within(s, t.source))) return t.source;
-  for (let s = t.source.parent; s !== null; s = s.parent) {
-    if (s.kind === COMPOUND && targets.every((target) => within(target, s))) return s;
+  if (domainOf[t] !== OPEN) return domainOf[t];
+  const found = effectiveTargets(t);
+  const source = sourceOf[t];
+  if (machine.internal.includes(t) && kindOf[source] === COMPOUND && found.every((s) => within(s, source))) return source;
+  for (let s = parentOf[source]; s >= 0; s = parentOf[s]) {
+    if (kindOf[s] === COMPOUND && found.every((target) => within(target, s))) return s;
   }
-  return states[0];
+  return 0;
+}
+
+function targets(t) {
+  const target = targetOf[t];
+  if (target >= 0) return [target];
+  return target === ABSENT ? NONE : machine.targets[t];
 }
 
 function effectiveTargets(t) {
   const found = [];
-  for (const s of t.targets) {
-    if (s.kind !== HISTORY) found.push(s);
-    else found.push(...(historyValue.get(s.index) || effectiveTargets(s.transitions[0])));
+  for (const s of targets(t)) {
+    if (kindOf[s] !== HISTORY) found.push(s);
+    else found.push(...(historyValue.get(s) || effectiveTargets(firstOf[s])));
   }
   return found;
 }

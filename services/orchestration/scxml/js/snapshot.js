@@ -5,6 +5,7 @@ function globals() {
 }
 
 function snapshot() {
+  const id = (state) => machine.ids[state];
   const lost = [];
   const root = { data: {}, lexical: {}, event: null, interactions: null };
   const encoder = new Encoder(registry, lost);
@@ -21,10 +22,10 @@ function snapshot() {
   root.event = currentEvent === undefined ? null : eventRecord(encoder, root);
   root.interactions = encoder.encode(interactions, root, "interactions", "");
   return toJson({
-    configuration: configuration.map((s) => s.id),
-    history: [...historyValue].map(([index, list]) => [states[index].id, list.map((s) => s.id)]),
-    bound: machine.late ? [...bound].map((s) => s.id) : [],
-    invoked: invoked.map((entry) => [entry.id, entry.state.id, entry.index]),
+    configuration: configuration.map(id),
+    history: [...historyValue].map(([state, list]) => [id(state), list.map(id)]),
+    bound: machine.late ? [...bound].map(id) : [],
+    invoked: invoked.map((entry) => [entry.id, id(entry.state), entry.index]),
     running, finished, stepNumber, serial, values: root, lost,
   });
 }

@@ -10,8 +10,17 @@ const HISTORY = 5;
 const SCXML_PROCESSOR = "http://www.w3.org/TR/scxml/#SCXMLEventProcessor";
 const HTTP_PROCESSOR = "http://www.w3.org/TR/scxml/#BasicHTTPEventProcessor";
 
+const ABSENT = -1; // no state, transition or block
+const OPEN = -2; // a domain that only run time can tell
+
 let machine = null;
-let states = [];
+
+// Of states. Blocks of code: [entry, exit) run on entry, [exit, after) on exit; `last` is the last descendant;
+// transitions: [first of this one, first of the next one).
+let kindOf, parentOf, lastOf, entryOf, exitOf, afterOf, firstOf, initialOf;
+// Of transitions, and of initial elements, whose rows stand behind them.
+let sourceOf, targetOf, domainOf, condOf, runOf, atOf;
+let candidatesOf = new Map(); // state -> event name -> transitions
 let session = null; // {id, name, ioprocessors, seed, limits, functions}
 let now = 0;
 let random = null;
@@ -89,7 +98,7 @@ function executionError(error, at) {
 
 // One string for all positions: an array a position would cost a session more than its data.
 function position(at) {
-  return / (\d+):(\d+) (\S*) ?(.*)$/.exec(machine.positions.split("\n")[at + 1]) || ["", 0, 0, "", ""];
+  return /^(\d+):(\d+) (\S*) ?(.*)$/.exec(machine.positions.split("\n")[at + 1]) || ["", 0, 0, "", ""];
 }
 
 function failure(message, event, sendid) {
@@ -120,11 +129,15 @@ function describe(value) {
   return text === undefined ? String(value) : text;
 }
 
-// All code of a state is one function with numbered blocks; -1 is no block.
-function run(state, block) {
+// Sixteen blocks of code are one function (tables.py).
+function call(block) {
+  return machine.code[block >> 4](block);
+}
+
+function run(block) {
   if (block < 0) return;
   try {
-    state.code(block);
+    call(block);
   } catch (error) {
     executionError(error, $scxml.at);
   }
@@ -132,17 +145,17 @@ function run(state, block) {
 
 function holds(t) {
   try {
-    return !!t.source.code(t.cond);
+    return !!call(condOf[t]);
   } catch (error) {
-    executionError(error, t.at);
+    executionError(error, atOf[t]);
     return false;
   }
 }
 
 function runEntry(state) {
-  for (let i = 0; i < state.entry; i++) run(state, i);
+  for (let block = entryOf[state]; block < exitOf[state]; block++) run(block);
 }
 
 function runExit(state) {
-  for (let i = 0; i < state.exit; i++) run(state, state.entry + i);
+  for (let block = exitOf[state]; block < afterOf[state]; block++) run(block);
 }

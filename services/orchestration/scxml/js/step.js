@@ -2,20 +2,20 @@
 
 function invokePending() {
   if (toInvoke.length === 0) return;
-  const entering = toInvoke.sort((a, b) => a.index - b.index);
+  const entering = toInvoke.sort((a, b) => a - b);
   toInvoke = [];
   for (const state of entering) {
-    for (let index = 0; index < state.invokes.length; index++) startInvoke(state, index);
+    for (let index = 0; index < machine.invokes[state].length; index++) startInvoke(state, index);
   }
 }
 
 function startInvoke(state, index) {
-  const invoke = state.invokes[index];
+  const invoke = machine.invokes[state][index];
   try {
     $scxml.at = invoke.at;
     const what = invoke.arguments();
     let id = what.id;
-    if (id === undefined) id = state.id + "." + ++serial;
+    if (id === undefined) id = machine.ids[state] + "." + ++serial;
     if (what.idlocation) what.idlocation(id);
     const body = payload({ params: what.params });
     const content = what.text === undefined ? plain(what.value) : what.text;
@@ -29,8 +29,8 @@ function startInvoke(state, index) {
 
 function offer(event) {
   for (const entry of invoked) {
-    const invoke = entry.state.invokes[entry.index];
-    if (entry.id === event.invokeid) run(entry.state, invoke.finalize);
+    const invoke = machine.invokes[entry.state][entry.index];
+    if (entry.id === event.invokeid) run(invoke.finalize);
     if (invoke.autoforward) effect(["Forward", entry.id]);
   }
 }
@@ -129,8 +129,7 @@ function startStep() {
   running = true;
   stepNumber++;
   registerGlobals();
-  const initial = { source: states[0], targets: states[0].initial.targets, domain: states[0] };
-  enterStates([initial]);
+  enterStates([initialOf[0]]);
   settle();
   begun();
   return answer();
@@ -147,12 +146,9 @@ function terminate(_argument, time) {
 function answer() {
   if (pending !== null) throw QUERY;
   if (halted !== null) throw halted;
-  const length = configuration.length;
-  if (effects.length === 0 && length < 16 && trace.length < 16) {
+  if (effects.length === 0 && configuration.length < 16 && trace.length < 16) {
     // Most steps; short enough to stay one plain string.
-    let text = "[[";
-    for (let i = 0; i < length; i++) text += i === 0 ? configuration[i].index : "," + configuration[i].index;
-    return text + "],[],[" + trace.join() + "]," + finished + "]";
+    return "[[" + configuration.join() + "],[],[" + trace.join() + "]," + finished + "]";
   }
-  return toJson([configuration.map((s) => s.index), effects, trace, finished]);
+  return toJson([configuration, effects, trace, finished]);
 }

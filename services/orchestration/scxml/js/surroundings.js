@@ -58,7 +58,7 @@ function installSystem() {
   system("_genesys", () => genesys || (genesys = makeGenesys()));
   Object.defineProperty(globalThis, "In", {
     value: (id) => {
-      for (const state of configuration) if (state.id === id) return true;
+      for (const state of configuration) if (machine.ids[state] === id) return true;
       return false;
     },
     enumerable: false,

@@ -1,60 +1,36 @@
-// The compiled tables linked with each other.
+// The compiled tables as columns: a state is its number in document order, a transition its row.
 
 const NONE = Object.freeze([]);
 
-class State {
-  constructor(table) {
-    this.index = table.index;
-    this.id = table.id;
-    this.kind = table.kind;
-    this.last = table.last;
-    this.parent = null;
-    for (const key of ["code", "entry", "exit", "deep", "initial", "transitions", "invokes", "data", "donedata"]) {
-      if (table[key] !== undefined) this[key] = table[key];
-    }
-  }
-}
-// Defaults stand here once: most states have few of these.
-Object.assign(State.prototype, {
-  code: null, entry: 0, exit: 0, deep: false, initial: null, transitions: NONE, invokes: NONE, data: NONE,
-  donedata: null, states: NONE, histories: NONE, candidates: null, alone: null,
-});
-
 function link() {
-  const tables = machine.states;
-  states = tables.map((table) => new State(table));
-  machine.states = null;
-  active = new Uint8Array(states.length);
-  for (const state of states) {
-    const parent = tables[state.index].parent;
-    if (parent < 0) continue;
-    state.parent = states[parent];
-    const list = state.kind === HISTORY ? "histories" : "states";
-    if (state.parent[list] === NONE) state.parent[list] = [];
-    state.parent[list].push(state);
-  }
-  for (const state of states) {
-    if (state.initial !== null) state.initial.targets = linkTargets(state.initial.targets);
-    for (const t of state.transitions) linkTransition(t, state);
-  }
+  const { states, transitions } = machine;
+  kindOf = column(states.kind);
+  parentOf = column(states.parent);
+  lastOf = column(states.last);
+  entryOf = column(states.entry);
+  exitOf = column(states.exit);
+  afterOf = column(states.after);
+  firstOf = column(states.first);
+  initialOf = column(states.initial);
+  sourceOf = column(transitions.source);
+  targetOf = column(transitions.target);
+  domainOf = column(transitions.domain);
+  condOf = column(transitions.cond);
+  runOf = column(transitions.run);
+  atOf = column(transitions.at);
+  machine.states = machine.transitions = null; // several times the size of the columns
+  active = new Uint8Array(kindOf.length);
 }
 
-// Sets of one target are shared by all transitions to it.
-function linkTargets(targets) {
-  if (targets.length === 0) return NONE;
-  if (targets.length > 1) return targets.map((i) => states[i]);
-  const target = states[targets[0]];
-  if (target.alone === null) target.alone = [target];
-  return target.alone;
+function column(numbers) {
+  return Int32Array.from(numbers);
 }
 
-function linkTransition(t, state) {
-  t.source = state;
-  t.targets = linkTargets(t.targets);
-  if (typeof t.domain !== "number") return;
-  t.domain = states[t.domain];
-  const target = t.targets[0];
-  t.direct = t.targets.length === 1 && target.parent === t.domain && (target.kind === ATOMIC || target.kind === FINAL);
+// Children that are no history, in document order.
+function regions(state) {
+  const found = [];
+  for (let s = state + 1; s <= lastOf[state]; s = lastOf[s] + 1) if (kindOf[s] !== HISTORY) found.push(s);
+  return found;
 }
 
 function boot(argument, time) {

@@ -34,11 +34,11 @@ def test_source_maps_survive_a_round_trip() -> None:
 def test_the_code_reads_like_the_document() -> None:
     text = compiled(BODY).javascript
     for part in (
-        "// 1: state s",
-        "case 0: // onentry",
+        'ids: ["scxml", "s", "t"],',
+        "case 0: // s: onentry",
         '$scxml.log("", (1));',
         "return (x > 1);",
-        'events: "go"',
+        '"go", // 0: s -> t',
     ):
         assert part in text
 
