@@ -33,7 +33,6 @@ _FILES = (
     "surroundings.js",
     "tables.js",
     "snapshot.js",
-    "restore.js",
     "entry.js",
 )
 
@@ -45,7 +44,6 @@ def _javascript(name: str) -> str:
 
 
 _RUNTIME = "\n".join(["(function () {", *(_javascript(name) for name in _FILES), "})()"])
-_XML = _javascript("xml.js")
 _NOTHING = "\n;void 0"
 """Ends a script, so that its last value need not have a Python form."""
 _OURS = re.compile(
@@ -96,6 +94,11 @@ def _runtime() -> Script:
     return prepare(_RUNTIME, keep_source=False)
 
 
+@functools.cache
+def _part(name: str) -> Script:
+    return prepare(_javascript(f"{name}.js"), keep_source=False)
+
+
 @functools.lru_cache(maxsize=KEPT_DOCUMENTS)
 def parse(code: str) -> Script:
     """A document's code, parsed. With its source when an author's function may be in it: a function that a session has
@@ -111,7 +114,7 @@ class Engine:
         self._context.set_memory_limit(limits.memory_bytes)
         self._context.set_max_stack_size(limits.stack_bytes)
         self._context.set_time_limit(limits.cpu_seconds)
-        self._knows_xml = False
+        self._known: set[str] = set()
 
     def factory(self, code: str) -> Any:
         """The function a compiled document evaluates to."""
@@ -134,8 +137,8 @@ class Engine:
     def call(self, operation: str, *arguments: Any) -> str | None:
         """The runtime's answer as text."""
         try:
-            if not self._knows_xml and arguments and '"$xml"' in arguments[0]:
-                self.know_xml()
+            if "xml" not in self._known and arguments and '"$xml"' in arguments[0]:
+                self.know("xml")
             text = self._call(operation, *arguments)
         except (quickjs.JSException, quickjs.StackOverflow) as error:
             raise Stopped(_failure(error)) from None
@@ -165,10 +168,15 @@ class Engine:
             raise Stopped(broken(str(error))) from None
         return answer
 
-    def know_xml(self) -> None:
-        """XML nodes are loaded into a context that meets XML; most sessions never do."""
-        self._call("xml", _XML)
-        self._knows_xml = True
+    def know(self, part: str) -> None:
+        """Load a part of the runtime (js/entry.js) into a context that needs it."""
+        if part in self._known:
+            return
+        self._known.add(part)
+        try:
+            self._call("part", part, 0, evaluate(self._context, _part(part)))
+        except (quickjs.JSException, quickjs.StackOverflow) as error:
+            raise Stopped(_failure(error)) from None
 
     def memory(self) -> int:
         """Bytes that the context holds now."""

@@ -228,7 +228,9 @@ class Interpreter:
         functions = _FUNCTIONS if self.compiled.asks else {}
         setup = {**self._setup, "limits": limits, "functions": functions, "asks": self.compiled.asks}
         if "$scxml.xml(" in self.compiled.code:
-            engine.know_xml()
+            engine.know("xml")
+        if self.compiled.asks:
+            engine.know("genesys")
         engine.ask("boot", json.dumps(setup), now_ms, factory)
         return engine
 
@@ -256,7 +258,8 @@ class Interpreter:
         try:
             engine = self._boot(0)
             if '"$":"xml"' in state:
-                engine.know_xml()
+                engine.know("xml")
+            engine.know("restore")
             engine.ask("restoreEarly", state)
             for script in self.compiled.scripts:
                 if not script.problem:

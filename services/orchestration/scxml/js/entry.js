@@ -1,7 +1,31 @@
 // The only thing the host sees: (operation, text, time, factory) => text.
 
-// Nodes are loaded when needed (xml.js).
+// Parts of the runtime that most sessions never need are loaded when one does: each a function of what it uses.
+
 let XmlElement = null;
+
+const parts = {
+  xml(make) {
+    XmlElement = make();
+  },
+  genesys(make) {
+    makeGenesys = make({
+      ask, plain, effect, generate,
+      at: () => $scxml.at,
+      functions: () => session.functions,
+      interactions: () => interactions,
+    });
+  },
+  restore(make) {
+    Object.assign(operations, make({
+      has, set, stopped, call, begin, renew, become,
+      declare: $scxml.declare,
+      element: () => XmlElement,
+      registry: () => registry,
+      machine: () => machine,
+    }));
+  },
+};
 
 // What was needed to begin is not needed again, and every session would keep it.
 function begun() {
@@ -33,13 +57,11 @@ const operations = {
   given(list) {
     given = list;
   },
-  restoreEarly,
-  restoreLate,
 };
 
 return function (operation, text, time, factory) {
-  if (operation === "xml") {
-    if (XmlElement === null) XmlElement = (0, eval)(text);
+  if (operation === "part") {
+    parts[text](factory);
     return undefined;
   }
   try {

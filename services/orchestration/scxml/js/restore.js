@@ -1,4 +1,10 @@
-// Restoring a session from its record. Dropped once the session is under way: see begun() in entry.js.
+// Restoring a session from its record. A part of the runtime (entry.js): most sessions start.
+
+(function (inside) {
+"use strict";
+
+const { has, set, stopped } = inside;
+const isArray = Array.isArray;
 
 class Decoder {
   // known: a Registry; missing(path) is told of functions that are not declared; without it they are undefined
@@ -47,7 +53,7 @@ class Decoder {
       case "array":
         return this.fill(this.note(new Array(node.n), number), node.v);
       case "xml":
-        return this.note(new XmlElement(node.v, null), number);
+        return this.note(new (inside.element())(node.v, null), number);
       case "map":
       case "set":
         return this.collection(node, number);
@@ -75,7 +81,7 @@ class Decoder {
   }
   instance(node, number) {
     const maker = this.declared(node.c);
-    const made = Object.create(maker === undefined ? objectProto : maker.prototype);
+    const made = Object.create(maker === undefined ? Object.prototype : maker.prototype);
     return this.fill(this.note(made, number), node.v);
   }
 }
@@ -98,59 +104,37 @@ function makeError(node) {
 
 // Before the scripts run again: plain values only, so that scripts find what they expect.
 function restoreEarly(kept) {
-  begin(0);
-  const decoder = new Decoder(registry, null);
+  inside.begin(0);
+  const decoder = new Decoder(inside.registry(), null);
   for (const name of Object.keys(kept.values.data)) {
-    $scxml.declare(name);
+    inside.declare(name);
     globalThis[name] = decoder.decode(kept.values.data[name]);
   }
 }
 
 // After them: functions are declared again, so every value can be put back.
 function restoreLate(kept) {
-  effects = [];
-  internalQueue = [];
-  queueHead = 0;
-  interactions = {};
-  registry = new Registry();
-  registerGlobals();
-  declareAgain(kept.values);
+  const registry = inside.renew();
+  const machine = inside.machine();
+  declareAgain(kept.values, registry, machine.data);
   const missing = [];
   const decoder = new Decoder(registry, (path) => missing.push(path));
   const values = kept.values;
   for (const name of Object.keys(values.data)) globalThis[name] = decoder.decode(values.data[name]);
-  for (const name of Object.keys(values.lexical)) restoreLexical(name, decoder.decode(values.lexical[name]));
-  if (values.event !== null) setEvent(decoder.decode(values.event));
-  interactions = decoder.decode(values.interactions);
-  restoreStates(kept);
-  askable = session.asks;
-  begun();
-  return toJson(missing);
+  for (const name of Object.keys(values.lexical)) {
+    restoreLexical(machine.lexical[name], decoder.decode(values.lexical[name]));
+  }
+  inside.become(kept, values.event === null ? null : decoder.decode(values.event), decoder.decode(values.interactions));
+  return JSON.stringify(missing);
 }
 
-function restoreStates(kept) {
-  const byId = new Map(machine.ids.map((id, number) => [id, number]));
-  const state = (id) => byId.get(id);
-  configuration = kept.configuration.map(state);
-  for (const s of configuration) active[s] = 1;
-  historyValue = new Map(kept.history.map(([id, list]) => [state(id), list.map(state)]));
-  bound = new Set(kept.bound.map(state));
-  invoked = kept.invoked.map(([id, name, index]) => ({ id, state: state(name), index }));
-  running = kept.running;
-  finished = kept.finished;
-  started = true;
-  stepNumber = kept.stepNumber;
-  serial = kept.serial;
-}
-
-function restoreLexical(name, value) {
-  const place = machine.lexical[name];
+function restoreLexical(place, value) {
   if (place.set !== null) place.set(value);
   else if (value !== null && typeof value === "object") Object.assign(place.get(), value);
 }
 
 // Functions in data come back by evaluating the data's declaration once more; its value is thrown away.
-function declareAgain(values) {
+function declareAgain(values, registry, data) {
   const wanted = new Set();
   const visit = (node) => {
     if (node === null || typeof node !== "object") return;
@@ -160,13 +144,16 @@ function declareAgain(values) {
   };
   visit(values);
   const roots = new Set([...wanted].filter((path) => !registry.functions.has(path)).map((path) => path.split(".")[0]));
-  for (const [, name, , block] of machine.data) {
+  for (const [, name, , block] of data) {
     if (!roots.has(name) || block < 0) continue;
     try {
-      call(block);
+      inside.call(block);
       registry.walk(name, globalThis[name]);
     } catch (error) {
       if (stopped(error)) throw error;
     }
   }
 }
+
+return { restoreEarly, restoreLate };
+})

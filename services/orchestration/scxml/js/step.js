@@ -135,6 +135,36 @@ function startStep() {
   return answer();
 }
 
+// What scripts did while a session was restored is thrown away; their functions are declared.
+function renew() {
+  effects = [];
+  internalQueue = [];
+  queueHead = 0;
+  interactions = {};
+  registry = new Registry();
+  registerGlobals();
+  return registry;
+}
+
+// The session is where its record says.
+function become(kept, event, known) {
+  const state = (id) => machine.ids.indexOf(id);
+  if (event !== null) setEvent(event);
+  interactions = known;
+  configuration = kept.configuration.map(state);
+  for (const s of configuration) active[s] = 1;
+  historyValue = new Map(kept.history.map(([id, list]) => [state(id), list.map(state)]));
+  bound = new Set(kept.bound.map(state));
+  invoked = kept.invoked.map(([id, name, index]) => ({ id, state: state(name), index }));
+  running = kept.running;
+  finished = kept.finished;
+  started = true;
+  stepNumber = kept.stepNumber;
+  serial = kept.serial;
+  askable = session.asks;
+  begun();
+}
+
 function terminate(_argument, time) {
   begin(time);
   stepNumber++;

@@ -1,5 +1,4 @@
-// XML nodes: the part of DOM that data models use. One expression whose value is the class of elements;
-// loaded when a session first meets XML.
+// XML nodes: what data models use of the DOM. A part of the runtime (entry.js), loaded when a session first meets XML.
 
 (function () {
 "use strict";
@@ -139,4 +138,4 @@ class XmlElement extends XmlNode {
 }
 
 return XmlElement;
-})()
+})
