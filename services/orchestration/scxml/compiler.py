@@ -181,7 +181,7 @@ class _Compiler:
             self.transition_rows.add(*row)
         # One row more, so that the transitions of every state end where those of the next one begin.
         self.rows.add(0, ABSENT, ABSENT, 0, 0, 0, len(self.transitions), ABSENT)
-        out.line(f"ids: {literal([state.id for state in states])},")
+        out.line(f"ids: {literal(' '.join(state.id for state in states))}.split(' '),")
         self.rows.write(out, "states")
         self.transition_rows.write(out, "transitions")
         for name, lines in (("events", self.events), ("data", self.data), ("code", self.code.out)):

@@ -226,10 +226,15 @@ class Interpreter:
             "queries": self.limits.queries,
         }
         functions = _FUNCTIONS if self.compiled.asks else {}
-        setup = {**self._setup, "limits": limits, "functions": functions, "asks": self.compiled.asks}
+        asks = self.compiled.asks
+        math = any(
+            "Math" in text
+            for text in (self.compiled.code, *(script.text for script in self.compiled.scripts))
+        )
+        setup = {**self._setup, "limits": limits, "functions": functions, "asks": asks, "math": math}
         if "$scxml.xml(" in self.compiled.code:
             engine.know("xml")
-        if self.compiled.asks:
+        if asks:
             engine.know("genesys")
         engine.ask("boot", json.dumps(setup), now_ms, factory)
         return engine
@@ -237,7 +242,11 @@ class Interpreter:
     # -- snapshots ----------------------------------------------------------------------------------
 
     def _take(self) -> bytes:
-        text = self._running().call("snapshot")
+        engine = self._running()
+        text = engine.call("snapshot")
+        if text == "special":
+            engine.know("special")
+            text = engine.call("snapshot")
         if text is None or not text.startswith("{"):
             raise Stopped(broken("no snapshot"))
         self._lost = [] if text.endswith('"lost":[]}') else json.loads(text)["lost"]

@@ -16,6 +16,9 @@ const parts = {
       interactions: () => interactions,
     });
   },
+  special(make) {
+    Encoder.prototype.special = make({ has, element: () => XmlElement });
+  },
   restore(make) {
     Object.assign(operations, make({
       has, set, stopped, call, begin, renew, become,
@@ -70,6 +73,7 @@ return function (operation, text, time, factory) {
     if (factory !== undefined) argument.machine = factory;
     return operations[operation](argument, time);
   } catch (error) {
+    if (error === SPECIAL) return error.part;
     if (pending !== null) return toJson({ query: pending });
     const stop = error instanceof Stop ? error : halted;
     if (stop !== null) return toJson({ stop: stop.reason, message: stop.message });

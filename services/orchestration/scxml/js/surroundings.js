@@ -37,7 +37,9 @@ function furnish() {
     Object.defineProperty(Fixed, name, { value, writable: true, configurable: true });
   }
   Object.defineProperty(globalThis, "Date", { value: Fixed, writable: true, configurable: true });
-  Object.defineProperty(Math, "random", { value: draw, writable: true, configurable: true });
+  // Made when first named, with 45 names that a session would keep. A document that never writes "Math" has none.
+  if (session.math) Object.defineProperty(Math, "random", { value: draw, writable: true, configurable: true });
+  else delete globalThis.Math;
 }
 
 function system(name, get) {

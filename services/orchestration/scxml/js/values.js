@@ -7,10 +7,6 @@ const parseJson = JSON.parse;
 const toJson = JSON.stringify;
 const objectProto = Object.prototype;
 const arrayProto = Array.prototype;
-const mapProto = Map.prototype;
-const setProto = Set.prototype;
-const dateProto = Date.prototype;
-const regexpProto = RegExp.prototype;
 const getProto = Object.getPrototypeOf;
 const isArray = Array.isArray;
 const has = (object, key) => objectProto.hasOwnProperty.call(object, key);
@@ -64,6 +60,8 @@ Registry.prototype = {
 // ---- tagged encoding -------------------------------------------------------------------------------------
 // Plain JSON stays itself. {"$": tag, …} stands for the rest; an object with an own key "$" is itself tagged.
 
+const SPECIAL = { part: "special" };
+
 function Encoder(registry, lost) {
   this.registry = registry;
   this.lost = lost;
@@ -80,29 +78,13 @@ Encoder.prototype = {
         return value;
       case "number":
         if (value - value === 0 && (value !== 0 || 1 / value > 0)) return value; // finite, and not -0
-        return { $: "number", v: numberName(value) };
+        break;
       case "undefined":
         return { $: "undefined" };
-      case "bigint":
-        return { $: "bigint", v: String(value) };
-      case "function":
-        return this.encodeFunction(value, join(above, key));
-      case "symbol":
-        this.lost.push(join(above, key) + ": a symbol");
-        return { $: "undefined" };
+      case "object":
+        return value === null ? null : this.encodeObject(value, holder, key, join(above, key));
     }
-    return value === null ? null : this.encodeObject(value, holder, key, join(above, key));
-  },
-  encodeFunction(value, path) {
-    const declared = this.registry.paths.get(value);
-    if (declared !== undefined) return { $: "function", v: declared };
-    const source = Function.prototype.toString.call(value);
-    if (source.includes("[native code]")) {
-      this.lost.push(path + ": a native or bound function");
-      return { $: "undefined" };
-    }
-    this.lost.push(path + ": a function made at run time is kept by its text only");
-    return { $: "source", v: source };
+    return this.special(value, join(above, key));
   },
   encodeObject(value, holder, key, path) {
     const before = this.seen.get(value);
@@ -118,7 +100,7 @@ Encoder.prototype = {
     const proto = getProto(value);
     if (proto === arrayProto) return this.encodeArray(value, place, path);
     if (proto === objectProto) return this.encodePlain(value, place, path);
-    return this.encodeSpecial(value, proto, place, path);
+    return this.special(value, path, place, proto);
   },
   // Children are put into the node before it is complete, so that a cycle can wrap it in its own parent.
   put(place, node) {
@@ -129,26 +111,19 @@ Encoder.prototype = {
     const keys = Object.keys(value);
     const length = value.length;
     const dense = keys.length === length && (length === 0 || keys[length - 1] === String(length - 1));
-    if (!dense) return this.encodeSparse(value, place, path);
+    if (!dense) return this.special(value, path, place, arrayProto);
     const node = this.put(place, []);
     for (let i = 0; i < length; i++) node[i] = this.encode(value[i], node, i, path);
     return place.holder[place.key];
   },
-  encodeSparse(value, place, path) {
-    const items = {};
-    this.put(place, { $: "array", n: value.length, v: items });
-    this.encodeKeys(value, items, path);
+  encodePlain(value, place, path) {
+    if (has(value, "$")) return this.special(value, path, place, objectProto);
+    this.encodeKeys(value, this.put(place, {}), path);
     return place.holder[place.key];
   },
-  encodePlain(value, place, path) {
-    if (has(value, "$")) {
-      const inner = {};
-      this.put(place, { $: "object", v: inner });
-      this.encodeKeys(value, inner, path);
-    } else {
-      this.encodeKeys(value, this.put(place, {}), path);
-    }
-    return place.holder[place.key];
+  // Replaced by special.js, which the host loads then.
+  special() {
+    throw SPECIAL;
   },
   encodeKeys(value, node, path) {
     for (const key of Object.keys(value)) {
@@ -157,53 +132,10 @@ Encoder.prototype = {
       else this.lost.push(path + "." + key + ": an accessor");
     }
   },
-  encodeSpecial(value, proto, place, path) {
-    if (proto === dateProto) {
-      const time = dateProto.getTime.call(value);
-      return this.put(place, { $: "date", v: Number.isNaN(time) ? null : time });
-    }
-    if (proto === regexpProto) {
-      return this.put(place, { $: "regexp", v: [value.source, value.flags], i: value.lastIndex });
-    }
-    if (proto === mapProto || proto === setProto) {
-      const items = [];
-      this.put(place, { $: proto === mapProto ? "map" : "set", v: items });
-      const flat = proto === mapProto ? [...value].flat() : [...value];
-      flat.forEach((item, i) => (items[i] = this.encode(item, items, i, path)));
-      return place.holder[place.key];
-    }
-    if (XmlElement !== null && value instanceof XmlElement) return this.encodeXml(value, place, path);
-    return this.encodeInstance(value, proto, place, path);
-  },
-  encodeXml(value, place, path) {
-    if (value.parentNode) this.lost.push(path + ": an XML node is kept without its parent");
-    return this.put(place, { $: "xml", v: value.tree() });
-  },
-  encodeInstance(value, proto, place, path) {
-    const inner = {};
-    const maker = proto !== null && has(proto, "constructor") ? proto.constructor : null;
-    const declared = typeof maker === "function" ? this.registry.paths.get(maker) : undefined;
-    if (declared !== undefined && maker.prototype === proto) {
-      this.put(place, { $: "instance", c: declared, v: inner });
-    } else if (value instanceof Error) {
-      this.put(place, { $: "error", c: String(value.name), m: String(value.message), v: inner });
-    } else if (proto === null) {
-      this.put(place, { $: "bare", v: inner });
-    } else {
-      this.lost.push(path + ": an instance of an undeclared class is kept as a plain object");
-      this.put(place, { $: "object", v: inner });
-    }
-    this.encodeKeys(value, inner, path);
-    return place.holder[place.key];
-  },
 };
 
 function join(above, key) {
   return above === "" ? key : above + "." + key;
-}
-
-function numberName(value) {
-  return Object.is(value, -0) ? "-0" : String(value);
 }
 
 function set(object, key, value) {
