@@ -31,7 +31,6 @@ _FILES = (
     "microstep.js",
     "step.js",
     "surroundings.js",
-    "tables.js",
     "snapshot.js",
     "entry.js",
 )
@@ -86,7 +85,9 @@ def trim() -> bool:
 
 def _load() -> _Loaded:
     context = quickjs.Context()
-    return context, evaluate(context, _runtime())
+    call = evaluate(context, _runtime())
+    call("part", "boot", 0, evaluate(context, _part("boot")))
+    return context, call
 
 
 @functools.lru_cache(maxsize=1)

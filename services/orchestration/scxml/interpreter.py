@@ -234,8 +234,9 @@ class Interpreter:
         setup = {**self._setup, "limits": limits, "functions": functions, "asks": asks, "math": math}
         if "$scxml.xml(" in self.compiled.code:
             engine.know("xml")
-        if asks:
-            engine.know("genesys")
+        for part, needed in (("genesys", asks), ("math", math)):
+            if needed:
+                engine.know(part)
         engine.ask("boot", json.dumps(setup), now_ms, factory)
         return engine
 

@@ -5,6 +5,19 @@
 let XmlElement = null;
 
 const parts = {
+  boot(make) {
+    let made = null; // of _genesys, when first used
+    operations.boot = make({
+      $scxml, open, link,
+      now: () => now,
+      event: () => currentEvent,
+      configuration: () => configuration,
+      genesys: () => made || (made = makeGenesys()),
+    });
+  },
+  math(make) {
+    generator = make({ draw });
+  },
   xml(make) {
     XmlElement = make();
   },
@@ -41,12 +54,12 @@ function hasXml(text) {
 }
 
 const operations = {
-  boot,
   bind(_argument, time) {
     begin(time);
     askable = session.asks;
     if (session.params !== null) session.params = revive(session.params);
-    bindAtStart();
+    bound.add(0);
+    for (const data of machine.data) if (!machine.late || data[0] === 0) bind(data);
   },
   scriptError(argument) {
     if (pending !== null) throw QUERY;

@@ -10,27 +10,27 @@ function microstep(transitions) {
   }
   for (const t of transitions) trace.push(t);
   exitStates(transitions);
-  for (const t of transitions) run(runOf[t]);
+  for (const t of transitions) run(machine.run[t]);
   enterStates(transitions);
 }
 
 // The common case: one transition, to one atomic state that is a child of the domain.
 function isDirect(t) {
-  const target = targetOf[t];
-  return target >= 0 && parentOf[target] === domainOf[t] && (kindOf[target] === ATOMIC || kindOf[target] === FINAL);
+  const target = machine.target[t];
+  return target >= 0 && machine.parent[target] === machine.domain[t] && (machine.kind[target] === ATOMIC || machine.kind[target] === FINAL);
 }
 
 function directStep(t) {
-  const d = domainOf[t];
+  const d = machine.domain[t];
   trace.push(t);
   let end = configuration.length;
-  while (configuration[end - 1] > lastOf[d]) end--;
+  while (configuration[end - 1] > machine.last[d]) end--;
   let begin = end;
   while (begin > 0 && configuration[begin - 1] > d) begin--;
   for (let i = begin; i < end; i++) recordHistories(configuration[i]);
   for (let i = end - 1; i >= begin; i--) leave(configuration[i]);
-  run(runOf[t]);
-  enter(targetOf[t], null);
+  run(machine.run[t]);
+  enter(machine.target[t], null);
 }
 
 function exitStates(transitions) {
@@ -50,8 +50,8 @@ function recordHistories(state) {
   if (histories === undefined) return;
   for (const h of histories) {
     const keep = machine.deep.includes(h)
-      ? (s) => within(s, state) && (kindOf[s] === ATOMIC || kindOf[s] === FINAL)
-      : (s) => parentOf[s] === state;
+      ? (s) => within(s, state) && (machine.kind[s] === ATOMIC || machine.kind[s] === FINAL)
+      : (s) => machine.parent[s] === state;
     historyValue.set(h, configuration.filter(keep));
   }
 }
@@ -70,7 +70,7 @@ function leave(state) {
 function enterStates(transitions) {
   const entry = { marked: new Set(), defaults: new Set(), contents: new Map() };
   for (const t of transitions) {
-    if (targetOf[t] === ABSENT) continue;
+    if (machine.target[t] === ABSENT) continue;
     for (const s of targets(t)) addDescendants(s, entry);
     const ancestor = domain(t);
     for (const s of effectiveTargets(t)) addAncestors(s, ancestor, entry);
@@ -81,30 +81,30 @@ function enterStates(transitions) {
 }
 
 function addDescendants(state, entry) {
-  if (kindOf[state] === HISTORY) {
-    const parent = parentOf[state];
+  if (machine.kind[state] === HISTORY) {
+    const parent = machine.parent[state];
     const kept = historyValue.get(state);
     if (kept === undefined) entry.contents.set(parent, state);
-    const list = kept || targets(firstOf[state]);
+    const list = kept || targets(machine.first[state]);
     for (const s of list) addDescendants(s, entry);
     for (const s of list) addAncestors(s, parent, entry);
     return;
   }
   entry.marked.add(state);
-  if (kindOf[state] === COMPOUND) {
+  if (machine.kind[state] === COMPOUND) {
     entry.defaults.add(state);
-    const list = targets(initialOf[state]);
+    const list = targets(machine.initial[state]);
     for (const s of list) addDescendants(s, entry);
     for (const s of list) addAncestors(s, state, entry);
-  } else if (kindOf[state] === PARALLEL) {
+  } else if (machine.kind[state] === PARALLEL) {
     addRegions(state, entry);
   }
 }
 
 function addAncestors(state, ancestor, entry) {
-  for (let s = parentOf[state]; s > 0 && s !== ancestor; s = parentOf[s]) {
+  for (let s = machine.parent[state]; s > 0 && s !== ancestor; s = machine.parent[s]) {
     entry.marked.add(s);
-    if (kindOf[s] === PARALLEL) addRegions(s, entry);
+    if (machine.kind[s] === PARALLEL) addRegions(s, entry);
   }
 }
 
@@ -124,9 +124,9 @@ function enter(state, entry) {
     for (const data of machine.data) if (data[0] === state) bind(data);
   }
   runEntry(state);
-  if (entry !== null && entry.defaults.has(state)) run(runOf[initialOf[state]]);
-  if (entry !== null && entry.contents.has(state)) run(runOf[firstOf[entry.contents.get(state)]]);
-  if (kindOf[state] === FINAL) entered(state);
+  if (entry !== null && entry.defaults.has(state)) run(machine.run[machine.initial[state]]);
+  if (entry !== null && entry.contents.has(state)) run(machine.run[machine.first[entry.contents.get(state)]]);
+  if (machine.kind[state] === FINAL) entered(state);
 }
 
 function insert(state) {
@@ -137,7 +137,7 @@ function insert(state) {
 }
 
 function entered(state) {
-  const parent = parentOf[state];
+  const parent = machine.parent[state];
   if (parent === 0) {
     running = false;
     finalState = state;
@@ -147,15 +147,15 @@ function entered(state) {
   const body = doneData(state);
   if (body.has) event.data = body.content === undefined ? revive(body.data) : body.literal;
   enqueue(event);
-  const grandparent = parentOf[parent];
-  if (grandparent >= 0 && kindOf[grandparent] === PARALLEL && regions(grandparent).every(inFinal)) {
+  const grandparent = machine.parent[parent];
+  if (grandparent >= 0 && machine.kind[grandparent] === PARALLEL && regions(grandparent).every(inFinal)) {
     enqueue({ name: "done.state." + machine.ids[grandparent], type: "internal" });
   }
 }
 
 function inFinal(state) {
-  if (kindOf[state] === COMPOUND) return regions(state).some((s) => kindOf[s] === FINAL && active[s] === 1);
-  return kindOf[state] === PARALLEL && regions(state).every(inFinal);
+  if (machine.kind[state] === COMPOUND) return regions(state).some((s) => machine.kind[s] === FINAL && active[s] === 1);
+  return machine.kind[state] === PARALLEL && regions(state).every(inFinal);
 }
 
 // Params that cannot be evaluated are left out (5.7); content that cannot leaves the event empty.
@@ -202,18 +202,6 @@ function bind(data) {
     globalThis[name] = undefined;
     executionError(error, at);
   }
-}
-
-function declareAll() {
-  for (const data of machine.data) {
-    dataIds.add(data[1]);
-    $scxml.declare(data[1]);
-  }
-}
-
-function bindAtStart() {
-  bound.add(0);
-  for (const data of machine.data) if (!machine.late || data[0] === 0) bind(data);
 }
 
 // Variables that scripts made, and the functions below them.

@@ -20,8 +20,8 @@ function candidates(state, name) {
   let found = known.get(name);
   if (found !== undefined) return found;
   found = [];
-  for (let s = state; s >= 0; s = parentOf[s]) {
-    for (let t = firstOf[s]; t < firstOf[s + 1]; t++) {
+  for (let s = state; s >= 0; s = machine.parent[s]) {
+    for (let t = machine.first[s]; t < machine.first[s + 1]; t++) {
       const events = machine.events[t];
       if (name === null ? events === null : events !== null && matches(events, name)) found.push(t);
     }
@@ -34,11 +34,11 @@ function select(name) {
   const enabled = [];
   for (let i = 0; i < configuration.length; i++) {
     const state = configuration[i];
-    if (kindOf[state] !== ATOMIC && kindOf[state] !== FINAL) continue;
+    if (machine.kind[state] !== ATOMIC && machine.kind[state] !== FINAL) continue;
     const list = candidates(state, name);
     for (let k = 0; k < list.length; k++) {
       const t = list[k];
-      if (condOf[t] < 0 || holds(t)) {
+      if (machine.cond[t] < 0 || holds(t)) {
         if (!enabled.includes(t)) enabled.push(t);
         break;
       }
@@ -48,7 +48,7 @@ function select(name) {
 }
 
 function within(state, ancestor) {
-  return state > ancestor && state <= lastOf[ancestor];
+  return state > ancestor && state <= machine.last[ancestor];
 }
 
 function withoutConflicts(enabled) {
@@ -60,7 +60,7 @@ function withoutConflicts(enabled) {
     for (const t2 of kept) {
       const d2 = domain(t2);
       if (d1 === ABSENT || d2 === ABSENT || !(d1 === d2 || within(d1, d2) || within(d2, d1))) continue;
-      if (within(sourceOf[t1], sourceOf[t2])) {
+      if (within(machine.source[t1], machine.source[t2])) {
         dropped.push(t2);
       } else {
         preempted = true;
@@ -75,18 +75,18 @@ function withoutConflicts(enabled) {
 // The state whose active descendants a transition exits; ABSENT without a target. A target that is a history
 // leaves it to run time.
 function domain(t) {
-  if (domainOf[t] !== OPEN) return domainOf[t];
+  if (machine.domain[t] !== OPEN) return machine.domain[t];
   const found = effectiveTargets(t);
-  const source = sourceOf[t];
-  if (machine.internal.includes(t) && kindOf[source] === COMPOUND && found.every((s) => within(s, source))) return source;
-  for (let s = parentOf[source]; s >= 0; s = parentOf[s]) {
-    if (kindOf[s] === COMPOUND && found.every((target) => within(target, s))) return s;
+  const source = machine.source[t];
+  if (machine.internal.includes(t) && machine.kind[source] === COMPOUND && found.every((s) => within(s, source))) return source;
+  for (let s = machine.parent[source]; s >= 0; s = machine.parent[s]) {
+    if (machine.kind[s] === COMPOUND && found.every((target) => within(target, s))) return s;
   }
   return 0;
 }
 
 function targets(t) {
-  const target = targetOf[t];
+  const target = machine.target[t];
   if (target >= 0) return [target];
   return target === ABSENT ? NONE : machine.targets[t];
 }
@@ -94,8 +94,15 @@ function targets(t) {
 function effectiveTargets(t) {
   const found = [];
   for (const s of targets(t)) {
-    if (kindOf[s] !== HISTORY) found.push(s);
-    else found.push(...(historyValue.get(s) || effectiveTargets(firstOf[s])));
+    if (machine.kind[s] !== HISTORY) found.push(s);
+    else found.push(...(historyValue.get(s) || effectiveTargets(machine.first[s])));
   }
+  return found;
+}
+
+// Children that are no history, in document order.
+function regions(state) {
+  const found = [];
+  for (let s = state + 1; s <= machine.last[state]; s = machine.last[s] + 1) if (machine.kind[s] !== HISTORY) found.push(s);
   return found;
 }

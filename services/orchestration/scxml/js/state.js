@@ -10,16 +10,15 @@ const HISTORY = 5;
 const SCXML_PROCESSOR = "http://www.w3.org/TR/scxml/#SCXMLEventProcessor";
 const HTTP_PROCESSOR = "http://www.w3.org/TR/scxml/#BasicHTTPEventProcessor";
 
+const NONE = Object.freeze([]);
 const ABSENT = -1; // no state, transition or block
 const OPEN = -2; // a domain that only run time can tell
 
+// What the document compiled to. Columns of states: kind, parent, last (descendant), entry, exit, after (blocks of code:
+// [entry, exit) run on entry, [exit, after) on exit), first (transition; the next state's first ends them), initial.
+// Columns of transitions, behind which stand initial elements: source, target, domain, cond, run, at.
 let machine = null;
 
-// Of states. Blocks of code: [entry, exit) run on entry, [exit, after) on exit; `last` is the last descendant;
-// transitions: [first of this one, first of the next one).
-let kindOf, parentOf, lastOf, entryOf, exitOf, afterOf, firstOf, initialOf;
-// Of transitions, and of initial elements, whose rows stand behind them.
-let sourceOf, targetOf, domainOf, condOf, runOf, atOf;
 let candidatesOf = new Map(); // state -> event name -> transitions
 let session = null; // {id, name, ioprocessors, seed, limits, functions}
 let now = 0;
@@ -145,17 +144,17 @@ function run(block) {
 
 function holds(t) {
   try {
-    return !!call(condOf[t]);
+    return !!call(machine.cond[t]);
   } catch (error) {
-    executionError(error, atOf[t]);
+    executionError(error, machine.at[t]);
     return false;
   }
 }
 
 function runEntry(state) {
-  for (let block = entryOf[state]; block < exitOf[state]; block++) run(block);
+  for (let block = machine.entry[state]; block < machine.exit[state]; block++) run(block);
 }
 
 function runExit(state) {
-  for (let block = exitOf[state]; block < afterOf[state]; block++) run(block);
+  for (let block = machine.exit[state]; block < machine.after[state]; block++) run(block);
 }

@@ -123,13 +123,27 @@ function externalStep(event, time) {
   return answer();
 }
 
+function open(setup, time) {
+  session = setup;
+  now = time;
+}
+
+function link(tables) {
+  machine = tables;
+  active = new Uint8Array(machine.kind.length);
+  for (const data of machine.data) {
+    dataIds.add(data[1]);
+    $scxml.declare(data[1]);
+  }
+}
+
 function startStep() {
   if (pending !== null) throw QUERY;
   started = true;
   running = true;
   stepNumber++;
   registerGlobals();
-  enterStates([initialOf[0]]);
+  enterStates([machine.initial[0]]);
   settle();
   begun();
   return answer();
