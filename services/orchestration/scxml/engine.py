@@ -86,7 +86,7 @@ def trim() -> bool:
 def _load() -> _Loaded:
     context = quickjs.Context()
     call = evaluate(context, _runtime())
-    call("part", "boot", 0, evaluate(context, _part("boot")))
+    call("part", "furnish", 0, evaluate(context, _part("furnish")))
     return context, call
 
 

@@ -5,15 +5,17 @@
 let XmlElement = null;
 
 const parts = {
-  boot(make) {
+  furnish(make) {
     let made = null; // of _genesys, when first used
-    operations.boot = make({
-      $scxml, open, link,
+    make({
       now: () => now,
       event: () => currentEvent,
+      session: () => session,
+      machine: () => machine,
       configuration: () => configuration,
       genesys: () => made || (made = makeGenesys()),
     });
+    parts.furnish = null;
   },
   math(make) {
     generator = make({ draw });
@@ -46,14 +48,11 @@ const parts = {
 // What was needed to begin is not needed again, and every session would keep it.
 function begun() {
   operations.boot = operations.bind = operations.start = operations.scriptError = null;
-  operations.restoreEarly = operations.restoreLate = null;
-}
-
-function hasXml(text) {
-  return text.includes('"$xml"');
+  operations.restoreEarly = operations.restoreLate = parts.restore = null;
 }
 
 const operations = {
+  boot,
   bind(_argument, time) {
     begin(time);
     askable = session.asks;
@@ -82,7 +81,7 @@ return function (operation, text, time, factory) {
   }
   try {
     const argument = text === undefined ? undefined : parseJson(text);
-    if (operation === "step") return externalStep(hasXml(text) ? revive(argument) : argument, time);
+    if (operation === "step") return externalStep(text.includes('"$xml"') ? revive(argument) : argument, time);
     if (factory !== undefined) argument.machine = factory;
     return operations[operation](argument, time);
   } catch (error) {

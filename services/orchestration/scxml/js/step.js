@@ -123,18 +123,37 @@ function externalStep(event, time) {
   return answer();
 }
 
-function open(setup, time) {
+function boot(setup, time) {
   session = setup;
   now = time;
-}
-
-function link(tables) {
-  machine = tables;
+  for (const name of Object.keys(session.ioprocessors)) Object.freeze(session.ioprocessors[name]);
+  Object.freeze(session.ioprocessors);
+  if (!session.math) delete globalThis.Math;
+  machine = session.machine($scxml);
+  session.machine = null; // its text is as large as all the tables
+  columns();
   active = new Uint8Array(machine.kind.length);
   for (const data of machine.data) {
     dataIds.add(data[1]);
     $scxml.declare(data[1]);
   }
+}
+
+// A state is its number in document order, a transition its row: a column of numbers, in one buffer, for each property.
+function columns() {
+  let at = 0;
+  const place = (table, numbers) => {
+    for (const name of Object.keys(table)) {
+      const list = table[name];
+      for (let i = 0; i < list.length; i++) numbers[at + i] = list[i];
+      machine[name] = numbers.subarray(at, (at += list.length));
+    }
+  };
+  const { states, transitions } = machine;
+  const numbers = new Int32Array(8 * states.kind.length + 6 * transitions.source.length);
+  place(states, numbers);
+  place(transitions, numbers);
+  machine.states = machine.transitions = null;
 }
 
 function startStep() {
