@@ -232,9 +232,12 @@ class Interpreter:
             for text in (self.compiled.code, *(script.text for script in self.compiled.scripts))
         )
         setup = {**self._setup, "limits": limits, "functions": functions, "asks": asks, "math": math}
-        if "$scxml.xml(" in self.compiled.code:
-            engine.know("xml")
-        for part, needed in (("genesys", asks), ("math", math)):
+        for part, needed in (
+            ("xml", "$scxml.xml(" in self.compiled.code),
+            ("send", "$scxml.send(" in self.compiled.code),
+            ("genesys", asks),
+            ("math", math),
+        ):
             if needed:
                 engine.know(part)
         engine.ask("boot", json.dumps(setup), now_ms, factory)

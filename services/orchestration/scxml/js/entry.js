@@ -23,6 +23,14 @@ const parts = {
   xml(make) {
     XmlElement = make();
   },
+  send(make) {
+    $scxml.send = make({
+      has, plain, revive, payload, ask, effect, enqueue, failure, generate,
+      session: () => session,
+      askable: () => askable,
+      invoked: () => invoked,
+    });
+  },
   genesys(make) {
     makeGenesys = make({
       ask, plain, effect, generate,

@@ -7,9 +7,6 @@ const ATOMIC = 3;
 const FINAL = 4;
 const HISTORY = 5;
 
-const SCXML_PROCESSOR = "http://www.w3.org/TR/scxml/#SCXMLEventProcessor";
-const HTTP_PROCESSOR = "http://www.w3.org/TR/scxml/#BasicHTTPEventProcessor";
-
 const NONE = Object.freeze([]);
 const ABSENT = -1; // no state, transition or block
 const OPEN = -2; // a domain that only run time can tell
