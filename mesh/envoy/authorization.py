@@ -133,6 +133,7 @@ TABLE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "Enqueue": _QUEUE_USERS,
             "ReadQueue": _QUEUE_USERS,
             "Acknowledge": _QUEUE_USERS,
+            "WriteQueues": _QUEUE_USERS,
             "CloseStream": _may("sip_cluster", "call_state"),
             "FenceStreams": _may("sip_cluster", "agent_state"),
             "FollowStore": _may(

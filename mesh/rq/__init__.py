@@ -28,7 +28,7 @@ from voice.redis_queue.v1.queue_service_pb2 import QueueEntry, StreamFamily
 
 from mesh.rq.client import AGENT, THREAD, Rq
 from mesh.rq.publisher import AppendRefused, Publisher, PublisherFull
-from mesh.rq.queues import QueueReader
+from mesh.rq.queue_reader import QueueReader
 from mesh.rq.slot_reader import SlotEvents, SlotReader
 from mesh.rq.stream_reader import StreamExpired, StreamReader
 

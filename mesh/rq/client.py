@@ -22,7 +22,8 @@ from mesh.errors import DomainError, Reason, from_rpc_error
 from mesh.rq.metrics import ClientMetrics
 from mesh.rq.nodes import Cluster, MeshCluster, Metadata, Nodes
 from mesh.rq.publisher import Publisher
-from mesh.rq.queues import QueueClient, QueueReader
+from mesh.rq.queue_reader import QueueReader
+from mesh.rq.queues import QueueClient
 from mesh.rq.route import AGENT, THREAD, stream_slot
 from mesh.rq.slot_reader import SlotReader
 from mesh.rq.store_watch import StoreWatch

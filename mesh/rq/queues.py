@@ -4,41 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from itertools import islice
+from typing import Final
 
 import grpc
+from voice.mesh.v1.node_pb2 import NodeRecord
 from voice.redis_queue.v1.queue_service_pb2 import (
-    AcknowledgeRequest,
-    EnqueueRequest,
     QueueEntry,
-    ReadQueueRequest,
+    QueueWrite,
+    QueueWriteResult,
+    WriteQueuesRequest,
 )
 
-from mesh.errors import DomainError, Reason, from_rpc_error, reason_of
+from mesh.errors import DomainError, Reason, from_rpc_error
 from mesh.rq.metrics import ClientMetrics
-from mesh.rq.nodes import TRANSIENT, Metadata, Nodes, detached
+from mesh.rq.nodes import TRANSIENT, Nodes, detached
 from mesh.rq.publisher import PublisherFull
+from mesh.rq.queue_reader import QueueReader
 from mesh.rq.recent import Recent
 from mesh.rq.route import QUEUE_KIND, queue_slot
 from mesh.telemetry import logger
 
-if TYPE_CHECKING:
-    from voice.redis_queue.v1.queue_service_pb2_grpc import QueueServiceAsyncStub
-
+CALL_QUEUES: Final = 128
 CALL_ENTRIES: Final = 64
 CALL_IDS: Final = 512
 CALL_S: Final = 1.0
 RETRY_FIRST_S: Final = 0.02
 RETRY_LAST_S: Final = 1.0
-REMEMBERED: Final = 20_000
-"""Ids that a reader has delivered and that are not acknowledged: so many are remembered."""
-ACKNOWLEDGED: Final = 2_000
-"""And so many that are: with a lost primary an entry may come again whose acknowledgement was lost."""
-
-Call = Callable[["QueueServiceAsyncStub", Metadata], Awaitable[Any]]
 
 _log = logger("queues")
 
@@ -48,19 +43,33 @@ class _Outbox:
     """What waits to be told to one queue, told in order by one call at a time. Entries and acknowledgements wait
     apart: a queue that is full takes the entries only after acknowledgements."""
 
+    queue: str
+    kind: type[QueueEntry | str]
     items: deque[tuple[QueueEntry | str, asyncio.Future[None], bool]] = field(default_factory=deque)
     """Each with who waits for it, and whether it was told before."""
-    task: asyncio.Task[None] | None = None
+
+    def write(self, count: int) -> QueueWrite:
+        """Its first items."""
+        items = [item for item, _, _ in islice(self.items, count)]
+        return QueueWrite(
+            queue=self.queue,
+            entries=[item for item in items if isinstance(item, QueueEntry)],
+            ids=[item for item in items if isinstance(item, str)],
+        )
 
 
 class QueueClient:
-    """Sends entries and acknowledgements, each turn's together, until they are in."""
+    """Sends entries and acknowledgements until they are in: what waits for queues of a node goes together, in one call at
+    a time; a queue that was not told goes alone until it is, so that it holds up no other."""
 
     def __init__(self, nodes: Nodes, limit: int, metrics: ClientMetrics) -> None:
         self._nodes = nodes
         self._limit = limit
         self._metrics = metrics
         self._outboxes: dict[tuple[str, type[QueueEntry | str]], _Outbox] = {}
+        self._lines: dict[str, deque[_Outbox]] = {}
+        """By incarnation: what the node's next call takes along."""
+        self._tasks: set[asyncio.Task[None]] = set()
         self._readers: dict[str, list[QueueReader]] = {}
         self._pending = 0
         self._recent: Recent[tuple[str, QueueEntry | str]] = Recent()
@@ -109,10 +118,9 @@ class QueueClient:
 
     async def close(self) -> None:
         """Ends; what is not told is told to nobody."""
-        tasks = [outbox.task for outbox in self._outboxes.values() if outbox.task is not None]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for reader in [reader for readers in self._readers.values() for reader in readers]:
             await reader.close()
 
@@ -124,33 +132,98 @@ class QueueClient:
             self._readers.pop(reader.queue, None)
 
     def _take(self, queue: str, item: QueueEntry | str, *, again: bool = False) -> asyncio.Future[None]:
-        outbox = self._outboxes.setdefault((queue, type(item)), _Outbox())
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        outbox = self._outboxes.get((queue, type(item)))
+        if outbox is None:
+            outbox = self._outboxes[queue, type(item)] = _Outbox(queue, type(item))
+            self._line_up(outbox)
         outbox.items.append((item, done, again))
         self._pending += 1
-        if outbox.task is None:
-            outbox.task = detached(self._send(queue, type(item), outbox), f"queue {queue}")
         return done
 
-    async def _send(self, queue: str, kind: type[QueueEntry | str], outbox: _Outbox) -> None:
-        """Tells a queue what waits, and ends when nothing does."""
-        await asyncio.sleep(0)  # the rest of this turn goes along
-        while outbox.items:
-            batch = list(outbox.items)[: CALL_ENTRIES if kind is QueueEntry else CALL_IDS]
-            error = await self._until_told(queue, _call(queue, [item for item, _, _ in batch]))
-            now = time.monotonic()
-            for item, _, again in batch:
-                outbox.items.popleft()
-                if error is None and not again:
-                    self._recent.add((queue, item), now)
-            self._done([done for _, done, _ in batch], queue, error)
-        del self._outboxes[queue, kind]
+    def _line_up(self, outbox: _Outbox) -> None:
+        record = self._nodes.first(QUEUE_KIND, queue_slot(outbox.queue))
+        if record is None:
+            self._begin(self._alone(outbox), f"queue {outbox.queue}")
+            return
+        line = self._lines.get(record.incarnation)
+        if line is None:
+            line = self._lines[record.incarnation] = deque()
+            self._begin(self._together(record, line), f"queues at {record.incarnation}")
+        line.append(outbox)
 
-    def _done(self, futures: Sequence[asyncio.Future[None]], queue: str, error: DomainError | None) -> None:
-        self._pending -= len(futures)
+    def _begin(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = detached(work, name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _together(self, record: NodeRecord, line: deque[_Outbox]) -> None:
+        """Tells a node what waits for its queues, and ends when nothing does."""
+        await asyncio.sleep(0)  # the rest of this turn goes along
+        while line:
+            load = _load(line)
+            for (outbox, _), told in zip(load, await self._tell(record, load), strict=True):
+                if told:
+                    self._told(outbox)
+                else:
+                    self._begin(self._alone(outbox), f"queue {outbox.queue}")
+        del self._lines[record.incarnation]
+
+    async def _alone(self, outbox: _Outbox) -> None:
+        """Tells a queue that could not be told, at whichever node serves it, until it is."""
+        pause = RETRY_FIRST_S
+        told = False
+        while not told:
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, RETRY_LAST_S)
+            record = self._nodes.first(QUEUE_KIND, queue_slot(outbox.queue))
+            if record is not None:
+                [told] = await self._tell(record, _load(deque([outbox])))
+        self._told(outbox)
+
+    def _told(self, outbox: _Outbox) -> None:
+        if outbox.items:
+            self._line_up(outbox)
+        else:
+            del self._outboxes[outbox.queue, outbox.kind]
+
+    async def _tell(self, record: NodeRecord, load: Sequence[tuple[_Outbox, int]]) -> list[bool]:
+        """One call; tells for each queue whether it is done with these items, carried out or refused for good."""
+        stub, metadata = self._nodes.stub(record)
+        request = WriteQueuesRequest(writes=[outbox.write(count) for outbox, count in load])
+        try:
+            answer = await stub.WriteQueues(request, timeout=CALL_S, metadata=metadata)
+            errors = [_error(result) for result in answer.results]
+            again = [error is not None and error.row.grpc in TRANSIENT for error in errors]
+        except grpc.aio.AioRpcError as failed:
+            errors = [from_rpc_error(failed, "redis_queue")] * len(load)
+            # A node of an earlier version does not know the call; it is replaced soon.
+            again = [failed.code() in TRANSIENT or failed.code() is grpc.StatusCode.UNIMPLEMENTED] * len(load)
+        troubled = [error for error, repeat in zip(errors, again, strict=True) if error is not None and repeat]
+        if troubled:
+            self._failed(record, troubled)
+        for (outbox, count), error, repeat in zip(load, errors, again, strict=True):
+            if not repeat:
+                self._settle(outbox, count, error)
+        return [not repeat for repeat in again]
+
+    def _failed(self, record: NodeRecord, errors: Sequence[DomainError]) -> None:
+        node = [error for error in errors if error.reason != Reason.REASON_QUEUE_FULL]
+        if node:  # every node would say that a queue is full
+            self._metrics.failures.inc()
+            self._nodes.suspect(record.incarnation)
+        error = (node or errors)[0].message
+        _log.info("queue call failed", queue_node=record.incarnation, queues=len(errors), error=error)
+
+    def _settle(self, outbox: _Outbox, count: int, error: DomainError | None) -> None:
+        """Its first items are told, or refused."""
+        now = time.monotonic()
         if error is not None:
-            _log.error("queue refuses", queue=queue, error=error.message, entries=len(futures))
-        for done in futures:
+            _log.error("queue refuses", queue=outbox.queue, error=error.message, entries=count)
+        self._pending -= count
+        for item, done, again in [outbox.items.popleft() for _ in range(count)]:
+            if error is None and not again:
+                self._recent.add((outbox.queue, item), now)
             if done.done():
                 continue
             if error is None:
@@ -159,126 +232,22 @@ class QueueClient:
                 done.set_exception(error)
                 done.exception()  # it may be left alone
 
-    async def _until_told(self, queue: str, call: Call) -> DomainError | None:
-        """Repeats a call until a node has carried it out; the error when it never will."""
-        pause = RETRY_FIRST_S
-        while True:
-            record = self._nodes.first(QUEUE_KIND, queue_slot(queue))
-            if record is not None:
-                try:
-                    stub, metadata = self._nodes.stub(record)
-                    await call(stub, metadata)
-                except grpc.aio.AioRpcError as error:
-                    if error.code() not in TRANSIENT:
-                        return from_rpc_error(error, "redis_queue")
-                    if reason_of(error) != Reason.REASON_QUEUE_FULL:  # every node would say so
-                        self._metrics.failures.inc()
-                        self._nodes.suspect(record.incarnation)
-                    _log.info(
-                        "queue call failed", queue=queue, queue_node=record.incarnation, error=error.details()
-                    )
-                else:
-                    return None
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, RETRY_LAST_S)
+
+def _load(line: deque[_Outbox]) -> list[tuple[_Outbox, int]]:
+    """What one call takes from a line: outboxes, and how many of the items of each."""
+    room: dict[type[QueueEntry | str], int] = {QueueEntry: CALL_ENTRIES, str: CALL_IDS}
+    load: list[tuple[_Outbox, int]] = []
+    while line and len(load) < CALL_QUEUES and room[line[0].kind] > 0:
+        outbox = line.popleft()
+        count = min(len(outbox.items), room[outbox.kind])
+        room[outbox.kind] -= count
+        load.append((outbox, count))
+    return load
 
 
-def _call(queue: str, items: Sequence[QueueEntry | str]) -> Call:
-    """The call that tells a queue entries, or ids to remove."""
-    entries = [item for item in items if isinstance(item, QueueEntry)]
-    if entries:
-        put = EnqueueRequest(queue=queue, entries=entries)
-        return lambda stub, metadata: stub.Enqueue(put, timeout=CALL_S, metadata=metadata)
-    remove = AcknowledgeRequest(queue=queue, ids=[item for item in items if isinstance(item, str)])
-    return lambda stub, metadata: stub.Acknowledge(remove, timeout=CALL_S, metadata=metadata)
-
-
-class QueueReader:
-    """An asynchronous iterator of lists of entries. Not to be made directly: `Rq.read_queue`.
-
-    One empty list tells that all that waited has been delivered. An entry that this reader has delivered is
-    not delivered by it again, whatever happens to nodes.
-    """
-
-    def __init__(self, nodes: Nodes, queue: str, gone: Callable[[QueueReader], None]) -> None:
-        self.queue = queue
-        self._nodes = nodes
-        self._gone = gone
-        self._call: Any = None
-        self._incarnation = ""
-        self._told_end = False
-        self._closed = False
-        self._delivered: OrderedDict[str, None] = OrderedDict()
-        self._acknowledged: OrderedDict[str, None] = OrderedDict()
-
-    def __aiter__(self) -> QueueReader:
-        return self
-
-    async def __anext__(self) -> Sequence[QueueEntry]:
-        """Raises DomainError for what is wrong with the request."""
-        while not self._closed:
-            if self._call is None and not self._open():
-                await asyncio.sleep(RETRY_FIRST_S)
-                continue
-            try:
-                response: Any = await self._call.read()
-            except grpc.aio.AioRpcError as error:
-                await self._failed(error)
-                continue
-            except asyncio.CancelledError:
-                if self._closed:
-                    break
-                raise
-            if response is grpc.aio.EOF:
-                await self._failed(None)
-                continue
-            entries = [entry for entry in response.entries if self._is_new(entry.id)]
-            if entries:
-                self._remember(entries)
-                return entries
-            if response.caught_up and not self._told_end:
-                self._told_end = True
-                return []
-        raise StopAsyncIteration
-
-    def forget(self, ids: Sequence[str]) -> None:
-        """They are acknowledged."""
-        for ident in ids:
-            self._delivered.pop(ident, None)
-            self._acknowledged[ident] = None
-        while len(self._acknowledged) > ACKNOWLEDGED:
-            self._acknowledged.popitem(last=False)
-
-    async def close(self) -> None:
-        """Ends the reader."""
-        self._closed = True
-        if self._call is not None:
-            self._call.cancel()
-        self._gone(self)
-
-    def _is_new(self, ident: str) -> bool:
-        return ident not in self._delivered and ident not in self._acknowledged
-
-    def _remember(self, entries: Sequence[QueueEntry]) -> None:
-        self._delivered.update((entry.id, None) for entry in entries)
-        while len(self._delivered) > REMEMBERED:
-            self._delivered.popitem(last=False)
-
-    def _open(self) -> bool:
-        record = self._nodes.first(QUEUE_KIND, queue_slot(self.queue))
-        if record is None:
-            return False
-        stub, metadata = self._nodes.stub(record)
-        self._incarnation = record.incarnation
-        self._call = stub.ReadQueue(ReadQueueRequest(queue=self.queue), metadata=metadata)
-        return True
-
-    async def _failed(self, error: grpc.aio.AioRpcError | None) -> None:
-        self._call = None
-        if self._closed:
-            return
-        if error is not None and error.code() not in TRANSIENT:
-            raise from_rpc_error(error, "redis_queue") from error
-        self._nodes.suspect(self._incarnation)
-        _log.info("queue reading ended", queue=self.queue, queue_node=self._incarnation)
-        await asyncio.sleep(RETRY_FIRST_S)
+def _error(result: QueueWriteResult) -> DomainError | None:
+    """Why a write was refused; a reason that is not known here is an error of the service."""
+    if not result.reason:
+        return None
+    known = result.reason in Reason.keys()
+    return DomainError(Reason.Value(result.reason) if known else Reason.REASON_INTERNAL, result.message)

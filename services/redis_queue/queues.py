@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from voice.error.v1.reason_pb2 import Reason
-from voice.redis_queue.v1.queue_service_pb2 import QueueEntry, ReadQueueResponse
+from voice.redis_queue.v1.queue_service_pb2 import QueueEntry, QueueWrite, ReadQueueResponse
 
 from mesh.errors import DomainError
 from services.redis_queue.entry_id import ORIGIN, EntryId
@@ -49,6 +49,12 @@ class Queues:
     async def acknowledge(self, queue: str, ids: Sequence[str], now_us: int) -> int:
         """Removes entries; tells how many are left. Raises RedisError."""
         return await self._store.acknowledge(queue, ids, now_us // 1000)
+
+    async def write(self, write: QueueWrite, now_us: int) -> int:
+        """Adds its entries or removes its ids; tells the depth. Raises QUEUE_FULL, RedisError."""
+        if write.entries:
+            return await self.enqueue(write.queue, write.entries, now_us)
+        return await self.acknowledge(write.queue, write.ids, now_us)
 
     async def read(self, queue: str) -> AsyncIterator[ReadQueueResponse]:
         """What is there, then what comes. Raises RedisError."""

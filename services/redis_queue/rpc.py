@@ -85,6 +85,21 @@ class QueueRpc(QueueServiceServicer):
             depth = await self._queues.acknowledge(request.queue, request.ids, time.time_ns() // 1000)
         return pb.AcknowledgeResponse(depth=depth)
 
+    async def WriteQueues(self, request: pb.WriteQueuesRequest, context: Any) -> pb.WriteQueuesResponse:
+        validate.write_queues(request)
+        now_us = time.time_ns() // 1000
+        results = await asyncio.gather(*(self._write(write, now_us) for write in request.writes))
+        return pb.WriteQueuesResponse(results=results)
+
+    async def _write(self, write: pb.QueueWrite, now_us: int) -> pb.QueueWriteResult:
+        try:
+            validate.queue_write(write)
+            with _redis():
+                depth = await self._queues.write(write, now_us)
+        except DomainError as error:
+            return pb.QueueWriteResult(reason=Reason.Name(error.reason), message=error.message)
+        return pb.QueueWriteResult(depth=depth)
+
     async def CloseStream(self, request: pb.CloseStreamRequest, context: Any) -> pb.CloseStreamResponse:
         check = Checks()
         validate.family(check, request.family)

@@ -9,6 +9,7 @@ from typing import Final
 from voice.redis_queue.v1 import queue_service_pb2 as pb
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
 
+from mesh.errors import invalid
 from mesh.identifiers import event_id
 from mesh.rq.route import stream_slot
 from mesh.validation import TENANT_ID, Checks
@@ -20,6 +21,7 @@ KEY_CHARACTERS: Final = 128
 ENTRIES: Final = 256
 ENTRY_BYTES: Final = 256 * 1024
 IDS: Final = 1024
+WRITES: Final = 256
 SLOTS_A_REQUEST: Final = 256
 
 FAMILIES: Final = (pb.StreamFamily.STREAM_FAMILY_THREAD, pb.StreamFamily.STREAM_FAMILY_AGENT)
@@ -89,7 +91,7 @@ def queue(name: str, check: Checks | None = None) -> Checks:
     return check
 
 
-def enqueue(request: pb.EnqueueRequest) -> None:
+def enqueue(request: pb.EnqueueRequest | pb.QueueWrite) -> None:
     """Raises INVALID_ATTRIBUTE."""
     check = queue(request.queue)
     check.length("entries", request.entries, 1, ENTRIES)
@@ -110,10 +112,27 @@ def fence_streams(request: pb.FenceStreamsRequest) -> None:
     check.done()
 
 
-def acknowledge(request: pb.AcknowledgeRequest) -> None:
+def acknowledge(request: pb.AcknowledgeRequest | pb.QueueWrite) -> None:
     """Raises INVALID_ATTRIBUTE."""
     check = queue(request.queue)
     check.length("ids", request.ids, 1, IDS)
     for number, ident in enumerate(request.ids):
         check.length(f"ids[{number}]", ident, 1, KEY_CHARACTERS)
     check.done()
+
+
+def write_queues(request: pb.WriteQueuesRequest) -> None:
+    """What is wrong with the call as a whole. Raises INVALID_ATTRIBUTE."""
+    check = Checks()
+    check.length("writes", request.writes, 1, WRITES)
+    check.done()
+
+
+def queue_write(write: pb.QueueWrite) -> None:
+    """Raises INVALID_ATTRIBUTE."""
+    if write.entries and write.ids:
+        raise invalid(("ids", "must be empty in a write that has entries"))
+    if write.ids:
+        acknowledge(write)
+    else:
+        enqueue(write)

@@ -128,20 +128,22 @@ class RecordingTenant:
     async def _answer(self) -> None:
         while True:
             await self.open.wait()
-            for request_id in self.requests.keys() - self._answered - self.withdrawn:
-                request = self.requests[request_id]
-                self._answered.add(request_id)
-                answer = RouteAnswer(
-                    request_id=request_id,
-                    tenant=request.tenant,
-                    session_id=request.session_id,
-                    call_thread_id=request.call_thread_id,
-                    agent_id="A1001",
-                    dn="1001",
-                    reservation_token=f"token-{len(self._answered)}",
-                )
-                await self._rq.enqueue(request.answer_queue, request_id, answer)
+            open_requests = self.requests.keys() - self._answered - self.withdrawn
+            self._answered |= open_requests
+            await asyncio.gather(*(self._agent_for(self.requests[name]) for name in sorted(open_requests)))
             await asyncio.sleep(0.01)
+
+    async def _agent_for(self, request: RouteRequest) -> None:
+        answer = RouteAnswer(
+            request_id=request.request_id,
+            tenant=request.tenant,
+            session_id=request.session_id,
+            call_thread_id=request.call_thread_id,
+            agent_id="A1001",
+            dn="1001",
+            reservation_token=f"token-{request.request_id}",
+        )
+        await self._rq.enqueue(request.answer_queue, request.request_id, answer)
 
     async def close(self) -> None:
         for task in self._tasks:

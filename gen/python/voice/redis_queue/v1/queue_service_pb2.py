@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from voice.tlib.v1 import envelope_pb2 as voice_dot_tlib_dot_v1_dot_envelope__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(voice/redis_queue/v1/queue_service.proto\x12\x14voice.redis_queue.v1\x1a\x1cvoice/tlib/v1/envelope.proto\"\x91\x01\n\x0ePublishRequest\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\x04\x12\x32\n\x06\x66\x61mily\x18\x02 \x01(\x0e\x32\".voice.redis_queue.v1.StreamFamily\x12,\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x1c.voice.tlib.v1.EventEnvelope\x12\x0e\n\x06resume\x18\x04 \x01(\x08\"Q\n\rPublishResult\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x10\n\x08last_seq\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\x0f\n\x07message\x18\x04 \x01(\t\"V\n\x0fPublishResponse\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\x04\x12\x34\n\x07results\x18\x02 \x03(\x0b\x32#.voice.redis_queue.v1.PublishResult\"{\n\x11ReadStreamRequest\x12\x32\n\x06\x66\x61mily\x18\x01 \x01(\x0e\x32\".voice.redis_queue.v1.StreamFamily\x12\x12\n\nstream_key\x18\x02 \x01(\t\x12\x10\n\x08\x66rom_seq\x18\x03 \x01(\x04\x12\x0c\n\x04once\x18\x04 \x01(\x08\"B\n\x12ReadStreamResponse\x12,\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1c.voice.tlib.v1.EventEnvelope\":\n\nSlotCursor\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x0e\n\x06ticket\x18\x03 \x01(\x04\"\x97\x01\n\x10ReadSlotsRequest\x12\x32\n\x06\x66\x61mily\x18\x01 \x01(\x0e\x32\".voice.redis_queue.v1.StreamFamily\x12/\n\x05slots\x18\x02 \x03(\x0b\x32 .voice.redis_queue.v1.SlotCursor\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x0e\n\x06remove\x18\x04 \x03(\r\"\x8b\x01\n\tSlotBatch\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12,\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1c.voice.tlib.v1.EventEnvelope\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\x12\x11\n\tcaught_up\x18\x04 \x01(\x08\x12\x0e\n\x06ticket\x18\x05 \x01(\x04\x12\x0f\n\x07\x65xpired\x18\x06 \x01(\x08\"E\n\x11ReadSlotsResponse\x12\x30\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x1f.voice.redis_queue.v1.SlotBatch\"O\n\nQueueEntry\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x13\n\x0btraceparent\x18\x03 \x01(\t\x12\x0f\n\x07time_us\x18\x04 \x01(\x03\"R\n\x0e\x45nqueueRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x31\n\x07\x65ntries\x18\x02 \x03(\x0b\x32 .voice.redis_queue.v1.QueueEntry\" \n\x0f\x45nqueueResponse\x12\r\n\x05\x64\x65pth\x18\x01 \x01(\x04\"!\n\x10ReadQueueRequest\x12\r\n\x05queue\x18\x01 \x01(\t\"Y\n\x11ReadQueueResponse\x12\x31\n\x07\x65ntries\x18\x01 \x03(\x0b\x32 .voice.redis_queue.v1.QueueEntry\x12\x11\n\tcaught_up\x18\x02 \x01(\x08\"0\n\x12\x41\x63knowledgeRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\"$\n\x13\x41\x63knowledgeResponse\x12\r\n\x05\x64\x65pth\x18\x01 \x01(\x04\"\\\n\x12\x43loseStreamRequest\x12\x32\n\x06\x66\x61mily\x18\x01 \x01(\x0e\x32\".voice.redis_queue.v1.StreamFamily\x12\x12\n\nstream_key\x18\x02 \x01(\t\"\x15\n\x13\x43loseStreamResponse\"0\n\x0bStreamFence\x12\x12\n\nstream_key\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"|\n\x13\x46\x65nceStreamsRequest\x12\x32\n\x06\x66\x61mily\x18\x01 \x01(\x0e\x32\".voice.redis_queue.v1.StreamFamily\x12\x31\n\x06\x66\x65nces\x18\x02 \x03(\x0b\x32!.voice.redis_queue.v1.StreamFence\",\n\tStreamEnd\x12\x10\n\x08last_seq\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"E\n\x14\x46\x65nceStreamsResponse\x12-\n\x04\x65nds\x18\x01 \x03(\x0b\x32\x1f.voice.redis_queue.v1.StreamEnd\"\x14\n\x12\x46ollowStoreRequest\"$\n\x13\x46ollowStoreResponse\x12\r\n\x05store\x18\x01 \x01(\t*`\n\x0cStreamFamily\x12\x1d\n\x19STREAM_FAMILY_UNSPECIFIED\x10\x00\x12\x18\n\x14STREAM_FAMILY_THREAD\x10\x01\x12\x17\n\x13STREAM_FAMILY_AGENT\x10\x02\x32\xfc\x06\n\x0cQueueService\x12Z\n\x07Publish\x12$.voice.redis_queue.v1.PublishRequest\x1a%.voice.redis_queue.v1.PublishResponse(\x01\x30\x01\x12\x61\n\nReadStream\x12\'.voice.redis_queue.v1.ReadStreamRequest\x1a(.voice.redis_queue.v1.ReadStreamResponse0\x01\x12`\n\tReadSlots\x12&.voice.redis_queue.v1.ReadSlotsRequest\x1a\'.voice.redis_queue.v1.ReadSlotsResponse(\x01\x30\x01\x12V\n\x07\x45nqueue\x12$.voice.redis_queue.v1.EnqueueRequest\x1a%.voice.redis_queue.v1.EnqueueResponse\x12^\n\tReadQueue\x12&.voice.redis_queue.v1.ReadQueueRequest\x1a\'.voice.redis_queue.v1.ReadQueueResponse0\x01\x12\x62\n\x0b\x41\x63knowledge\x12(.voice.redis_queue.v1.AcknowledgeRequest\x1a).voice.redis_queue.v1.AcknowledgeResponse\x12\x62\n\x0b\x43loseStream\x12(.voice.redis_queue.v1.CloseStreamRequest\x1a).voice.redis_queue.v1.CloseStreamResponse\x12\x65\n\x0c\x46\x65nceStreams\x12).voice.redis_queue.v1.FenceStreamsRequest\x1a*.voice.redis_queue.v1.FenceStreamsResponse\x12\x64\n\x0b\x46ollowStore\x12(.voice.redis_queue.v1.FollowStoreRequest\x1a).voice.redis_queue.v1.FollowStoreResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(voice/redis_queue/v1/queue_service.proto\x12\x14voice.redis_queue.v1\x1a\x1cvoice/tlib/v1/envelope.proto\"\x91\x01\n\x0ePublishRequest\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\x04\x12\x32\n\x06\x66\x61mily\x18\x02 \x01(\x0e\x32\".voice.redis_queue.v1.StreamFamily\x12,\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x1c.voice.tlib.v1.EventEnvelope\x12\x0e\n\x06resume\x18\x04 \x01(\x08\"Q\n\rPublishResult\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x10\n\x08last_seq\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\x0f\n\x07message\x18\x04 \x01(\t\"V\n\x0fPublishResponse\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\x04\x12\x34\n\x07results\x18\x02 \x03(\x0b\x32#.voice.redis_queue.v1.PublishResult\"{\n\x11ReadStreamRequest\x12\x32\n\x06\x66\x61mily\x18\x01 \x01(\x0e\x32\".voice.redis_queue.v1.StreamFamily\x12\x12\n\nstream_key\x18\x02 \x01(\t\x12\x10\n\x08\x66rom_seq\x18\x03 \x01(\x04\x12\x0c\n\x04once\x18\x04 \x01(\x08\"B\n\x12ReadStreamResponse\x12,\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1c.voice.tlib.v1.EventEnvelope\":\n\nSlotCursor\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x0e\n\x06ticket\x18\x03 \x01(\x04\"\x97\x01\n\x10ReadSlotsRequest\x12\x32\n\x06\x66\x61mily\x18\x01 \x01(\x0e\x32\".voice.redis_queue.v1.StreamFamily\x12/\n\x05slots\x18\x02 \x03(\x0b\x32 .voice.redis_queue.v1.SlotCursor\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x0e\n\x06remove\x18\x04 \x03(\r\"\x8b\x01\n\tSlotBatch\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12,\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1c.voice.tlib.v1.EventEnvelope\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\x12\x11\n\tcaught_up\x18\x04 \x01(\x08\x12\x0e\n\x06ticket\x18\x05 \x01(\x04\x12\x0f\n\x07\x65xpired\x18\x06 \x01(\x08\"E\n\x11ReadSlotsResponse\x12\x30\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x1f.voice.redis_queue.v1.SlotBatch\"O\n\nQueueEntry\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x13\n\x0btraceparent\x18\x03 \x01(\t\x12\x0f\n\x07time_us\x18\x04 \x01(\x03\"R\n\x0e\x45nqueueRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x31\n\x07\x65ntries\x18\x02 \x03(\x0b\x32 .voice.redis_queue.v1.QueueEntry\" \n\x0f\x45nqueueResponse\x12\r\n\x05\x64\x65pth\x18\x01 \x01(\x04\"!\n\x10ReadQueueRequest\x12\r\n\x05queue\x18\x01 \x01(\t\"Y\n\x11ReadQueueResponse\x12\x31\n\x07\x65ntries\x18\x01 \x03(\x0b\x32 .voice.redis_queue.v1.QueueEntry\x12\x11\n\tcaught_up\x18\x02 \x01(\x08\"0\n\x12\x41\x63knowledgeRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\"$\n\x13\x41\x63knowledgeResponse\x12\r\n\x05\x64\x65pth\x18\x01 \x01(\x04\"[\n\nQueueWrite\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x31\n\x07\x65ntries\x18\x02 \x03(\x0b\x32 .voice.redis_queue.v1.QueueEntry\x12\x0b\n\x03ids\x18\x03 \x03(\t\"F\n\x12WriteQueuesRequest\x12\x30\n\x06writes\x18\x01 \x03(\x0b\x32 .voice.redis_queue.v1.QueueWrite\"B\n\x10QueueWriteResult\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05\x64\x65pth\x18\x02 \x01(\x04\x12\x0f\n\x07message\x18\x03 \x01(\t\"N\n\x13WriteQueuesResponse\x12\x37\n\x07results\x18\x01 \x03(\x0b\x32&.voice.redis_queue.v1.QueueWriteResult\"\\\n\x12\x43loseStreamRequest\x12\x32\n\x06\x66\x61mily\x18\x01 \x01(\x0e\x32\".voice.redis_queue.v1.StreamFamily\x12\x12\n\nstream_key\x18\x02 \x01(\t\"\x15\n\x13\x43loseStreamResponse\"0\n\x0bStreamFence\x12\x12\n\nstream_key\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"|\n\x13\x46\x65nceStreamsRequest\x12\x32\n\x06\x66\x61mily\x18\x01 \x01(\x0e\x32\".voice.redis_queue.v1.StreamFamily\x12\x31\n\x06\x66\x65nces\x18\x02 \x03(\x0b\x32!.voice.redis_queue.v1.StreamFence\",\n\tStreamEnd\x12\x10\n\x08last_seq\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"E\n\x14\x46\x65nceStreamsResponse\x12-\n\x04\x65nds\x18\x01 \x03(\x0b\x32\x1f.voice.redis_queue.v1.StreamEnd\"\x14\n\x12\x46ollowStoreRequest\"$\n\x13\x46ollowStoreResponse\x12\r\n\x05store\x18\x01 \x01(\t*`\n\x0cStreamFamily\x12\x1d\n\x19STREAM_FAMILY_UNSPECIFIED\x10\x00\x12\x18\n\x14STREAM_FAMILY_THREAD\x10\x01\x12\x17\n\x13STREAM_FAMILY_AGENT\x10\x02\x32\xe0\x07\n\x0cQueueService\x12Z\n\x07Publish\x12$.voice.redis_queue.v1.PublishRequest\x1a%.voice.redis_queue.v1.PublishResponse(\x01\x30\x01\x12\x61\n\nReadStream\x12\'.voice.redis_queue.v1.ReadStreamRequest\x1a(.voice.redis_queue.v1.ReadStreamResponse0\x01\x12`\n\tReadSlots\x12&.voice.redis_queue.v1.ReadSlotsRequest\x1a\'.voice.redis_queue.v1.ReadSlotsResponse(\x01\x30\x01\x12V\n\x07\x45nqueue\x12$.voice.redis_queue.v1.EnqueueRequest\x1a%.voice.redis_queue.v1.EnqueueResponse\x12^\n\tReadQueue\x12&.voice.redis_queue.v1.ReadQueueRequest\x1a\'.voice.redis_queue.v1.ReadQueueResponse0\x01\x12\x62\n\x0b\x41\x63knowledge\x12(.voice.redis_queue.v1.AcknowledgeRequest\x1a).voice.redis_queue.v1.AcknowledgeResponse\x12\x62\n\x0bWriteQueues\x12(.voice.redis_queue.v1.WriteQueuesRequest\x1a).voice.redis_queue.v1.WriteQueuesResponse\x12\x62\n\x0b\x43loseStream\x12(.voice.redis_queue.v1.CloseStreamRequest\x1a).voice.redis_queue.v1.CloseStreamResponse\x12\x65\n\x0c\x46\x65nceStreams\x12).voice.redis_queue.v1.FenceStreamsRequest\x1a*.voice.redis_queue.v1.FenceStreamsResponse\x12\x64\n\x0b\x46ollowStore\x12(.voice.redis_queue.v1.FollowStoreRequest\x1a).voice.redis_queue.v1.FollowStoreResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'voice.redis_queue.v1.queue_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STREAMFAMILY']._serialized_start=1918
-  _globals['_STREAMFAMILY']._serialized_end=2014
+  _globals['_STREAMFAMILY']._serialized_start=2231
+  _globals['_STREAMFAMILY']._serialized_end=2327
   _globals['_PUBLISHREQUEST']._serialized_start=97
   _globals['_PUBLISHREQUEST']._serialized_end=242
   _globals['_PUBLISHRESULT']._serialized_start=244
@@ -66,22 +66,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACKNOWLEDGEREQUEST']._serialized_end=1408
   _globals['_ACKNOWLEDGERESPONSE']._serialized_start=1410
   _globals['_ACKNOWLEDGERESPONSE']._serialized_end=1446
-  _globals['_CLOSESTREAMREQUEST']._serialized_start=1448
-  _globals['_CLOSESTREAMREQUEST']._serialized_end=1540
-  _globals['_CLOSESTREAMRESPONSE']._serialized_start=1542
-  _globals['_CLOSESTREAMRESPONSE']._serialized_end=1563
-  _globals['_STREAMFENCE']._serialized_start=1565
-  _globals['_STREAMFENCE']._serialized_end=1613
-  _globals['_FENCESTREAMSREQUEST']._serialized_start=1615
-  _globals['_FENCESTREAMSREQUEST']._serialized_end=1739
-  _globals['_STREAMEND']._serialized_start=1741
-  _globals['_STREAMEND']._serialized_end=1785
-  _globals['_FENCESTREAMSRESPONSE']._serialized_start=1787
-  _globals['_FENCESTREAMSRESPONSE']._serialized_end=1856
-  _globals['_FOLLOWSTOREREQUEST']._serialized_start=1858
-  _globals['_FOLLOWSTOREREQUEST']._serialized_end=1878
-  _globals['_FOLLOWSTORERESPONSE']._serialized_start=1880
-  _globals['_FOLLOWSTORERESPONSE']._serialized_end=1916
-  _globals['_QUEUESERVICE']._serialized_start=2017
-  _globals['_QUEUESERVICE']._serialized_end=2909
+  _globals['_QUEUEWRITE']._serialized_start=1448
+  _globals['_QUEUEWRITE']._serialized_end=1539
+  _globals['_WRITEQUEUESREQUEST']._serialized_start=1541
+  _globals['_WRITEQUEUESREQUEST']._serialized_end=1611
+  _globals['_QUEUEWRITERESULT']._serialized_start=1613
+  _globals['_QUEUEWRITERESULT']._serialized_end=1679
+  _globals['_WRITEQUEUESRESPONSE']._serialized_start=1681
+  _globals['_WRITEQUEUESRESPONSE']._serialized_end=1759
+  _globals['_CLOSESTREAMREQUEST']._serialized_start=1761
+  _globals['_CLOSESTREAMREQUEST']._serialized_end=1853
+  _globals['_CLOSESTREAMRESPONSE']._serialized_start=1855
+  _globals['_CLOSESTREAMRESPONSE']._serialized_end=1876
+  _globals['_STREAMFENCE']._serialized_start=1878
+  _globals['_STREAMFENCE']._serialized_end=1926
+  _globals['_FENCESTREAMSREQUEST']._serialized_start=1928
+  _globals['_FENCESTREAMSREQUEST']._serialized_end=2052
+  _globals['_STREAMEND']._serialized_start=2054
+  _globals['_STREAMEND']._serialized_end=2098
+  _globals['_FENCESTREAMSRESPONSE']._serialized_start=2100
+  _globals['_FENCESTREAMSRESPONSE']._serialized_end=2169
+  _globals['_FOLLOWSTOREREQUEST']._serialized_start=2171
+  _globals['_FOLLOWSTOREREQUEST']._serialized_end=2191
+  _globals['_FOLLOWSTORERESPONSE']._serialized_start=2193
+  _globals['_FOLLOWSTORERESPONSE']._serialized_end=2229
+  _globals['_QUEUESERVICE']._serialized_start=2330
+  _globals['_QUEUESERVICE']._serialized_end=3322
 # @@protoc_insertion_point(module_scope)

@@ -527,6 +527,118 @@ class AcknowledgeResponse(_message.Message):
 Global___AcknowledgeResponse: _TypeAlias = AcknowledgeResponse  # noqa: Y015
 
 @_typing.final
+class QueueWrite(_message.Message):
+    """What changes in one queue: entries or ids, not both."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    IDS_FIELD_NUMBER: _builtins.int
+    queue: _builtins.str
+    """The queue, as in EnqueueRequest."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueEntry]:
+        """Entries to put in, as in EnqueueRequest."""
+
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids to remove, as in AcknowledgeRequest."""
+
+    def __init__(
+        self,
+        *,
+        queue: _builtins.str = ...,
+        entries: _abc.Iterable[Global___QueueEntry] | None = ...,
+        ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "ids", b"ids", "queue", b"queue"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueueWrite: _TypeAlias = QueueWrite  # noqa: Y015
+
+@_typing.final
+class WriteQueuesRequest(_message.Message):
+    """Changes several queues."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WRITES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def writes(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueWrite]:
+        """1 to 256. Their order says nothing: they are carried out beside each other."""
+
+    def __init__(
+        self,
+        *,
+        writes: _abc.Iterable[Global___QueueWrite] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["writes", b"writes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WriteQueuesRequest: _TypeAlias = WriteQueuesRequest  # noqa: Y015
+
+@_typing.final
+class QueueWriteResult(_message.Message):
+    """What became of one write."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Reason name when refused ("REASON_QUEUE_FULL"); empty when it is done."""
+    depth: _builtins.int
+    """Entries waiting in the queue now."""
+    message: _builtins.str
+    """What is wrong: field and rule when the write is invalid."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        depth: _builtins.int = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "message", b"message", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueueWriteResult: _TypeAlias = QueueWriteResult  # noqa: Y015
+
+@_typing.final
+class WriteQueuesResponse(_message.Message):
+    """What became of the writes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueWriteResult]:
+        """One result a write, in order."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___QueueWriteResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WriteQueuesResponse: _TypeAlias = WriteQueuesResponse  # noqa: Y015
+
+@_typing.final
 class CloseStreamRequest(_message.Message):
     """Ends a stream."""
 
