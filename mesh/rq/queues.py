@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Coroutine, Sequence
@@ -32,6 +33,8 @@ CALL_QUEUES: Final = 128
 CALL_ENTRIES: Final = 64
 CALL_IDS: Final = 512
 CALL_S: Final = 1.0
+COMPANY_S: Final = 0.02
+"""So long acknowledgements wait for an entry to go with."""
 RETRY_FIRST_S: Final = 0.02
 RETRY_LAST_S: Final = 1.0
 
@@ -58,6 +61,21 @@ class _Outbox:
         )
 
 
+@dataclass(slots=True)
+class _Line:
+    """What a node's next call takes along."""
+
+    outboxes: deque[_Outbox] = field(default_factory=deque)
+    urgent: asyncio.Event = field(default_factory=asyncio.Event)
+    """There are entries: nobody waits for an acknowledgement."""
+
+    async def company(self) -> None:
+        """Acknowledgements wait for a moment, until there is an entry to go with."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(COMPANY_S):
+                await self.urgent.wait()
+
+
 class QueueClient:
     """Sends entries and acknowledgements until they are in: what waits for queues of a node goes together, in one call at
     a time; a queue that was not told goes alone until it is, so that it holds up no other."""
@@ -67,8 +85,8 @@ class QueueClient:
         self._limit = limit
         self._metrics = metrics
         self._outboxes: dict[tuple[str, type[QueueEntry | str]], _Outbox] = {}
-        self._lines: dict[str, deque[_Outbox]] = {}
-        """By incarnation: what the node's next call takes along."""
+        self._lines: dict[str, _Line] = {}
+        """By incarnation."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._readers: dict[str, list[QueueReader]] = {}
         self._pending = 0
@@ -148,20 +166,25 @@ class QueueClient:
             return
         line = self._lines.get(record.incarnation)
         if line is None:
-            line = self._lines[record.incarnation] = deque()
+            line = self._lines[record.incarnation] = _Line()
             self._begin(self._together(record, line), f"queues at {record.incarnation}")
-        line.append(outbox)
+        line.outboxes.append(outbox)
+        if outbox.kind is QueueEntry:
+            line.urgent.set()
 
     def _begin(self, work: Coroutine[None, None, None], name: str) -> None:
         task = detached(work, name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _together(self, record: NodeRecord, line: deque[_Outbox]) -> None:
+    async def _together(self, record: NodeRecord, line: _Line) -> None:
         """Tells a node what waits for its queues, and ends when nothing does."""
         await asyncio.sleep(0)  # the rest of this turn goes along
-        while line:
-            load = _load(line)
+        while line.outboxes:
+            await line.company()
+            load = _load(line.outboxes)
+            if not any(outbox.kind is QueueEntry for outbox in line.outboxes):
+                line.urgent.clear()
             for (outbox, _), told in zip(load, await self._tell(record, load), strict=True):
                 if told:
                     self._told(outbox)
