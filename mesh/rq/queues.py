@@ -222,7 +222,9 @@ class QueueClient:
             errors = [from_rpc_error(failed, "redis_queue")] * len(load)
             # A node of an earlier version does not know the call; it is replaced soon.
             again = [failed.code() in TRANSIENT or failed.code() is grpc.StatusCode.UNIMPLEMENTED] * len(load)
-        troubled = [error for error, repeat in zip(errors, again, strict=True) if error is not None and repeat]
+        troubled = [
+            error for error, repeat in zip(errors, again, strict=True) if error is not None and repeat
+        ]
         if troubled:
             self._failed(record, troubled)
         for (outbox, count), error, repeat in zip(load, errors, again, strict=True):
@@ -273,4 +275,6 @@ def _error(result: QueueWriteResult) -> DomainError | None:
     if not result.reason:
         return None
     known = result.reason in Reason.keys()
-    return DomainError(Reason.Value(result.reason) if known else Reason.REASON_INTERNAL, result.message)
+    error = DomainError(Reason.Value(result.reason) if known else Reason.REASON_INTERNAL, result.message)
+    error.violations = tuple((wrong.field, wrong.rule) for wrong in result.violations)
+    return error

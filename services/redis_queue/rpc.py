@@ -97,7 +97,12 @@ class QueueRpc(QueueServiceServicer):
             with _redis():
                 depth = await self._queues.write(write, now_us)
         except DomainError as error:
-            return pb.QueueWriteResult(reason=Reason.Name(error.reason), message=error.message)
+            violations = [
+                pb.QueueWriteResult.Violation(field=name, rule=rule) for name, rule in error.violations
+            ]
+            return pb.QueueWriteResult(
+                reason=Reason.Name(error.reason), message=error.message, violations=violations
+            )
         return pb.QueueWriteResult(depth=depth)
 
     async def CloseStream(self, request: pb.CloseStreamRequest, context: Any) -> pb.CloseStreamResponse:

@@ -6,12 +6,20 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
 
+import grpc
 import pytest
 import redis.asyncio
-from voice.redis_queue.v1.queue_service_pb2 import QueueEntry, ReadSlotsResponse
+from voice.redis_queue.v1.queue_service_pb2 import (
+    AcknowledgeRequest,
+    EnqueueRequest,
+    QueueEntry,
+    QueueWrite,
+    ReadSlotsResponse,
+    WriteQueuesRequest,
+)
 from voice.tlib.v1.envelope_pb2 import EventEnvelope
 
-from mesh.errors import DomainError, Reason
+from mesh.errors import DomainError, Reason, details
 from mesh.rq import THREAD, QueueReader, Rq, SlotReader, StreamExpired, StreamReader, slot_link
 from mesh.rq.route import QUEUE_KIND, queue_slot, stream_slot
 from services.redis_queue import slot_feed
@@ -321,6 +329,49 @@ async def test_a_queue_of_a_wrong_name_is_refused(rq: Rq) -> None:
         await rq.enqueue("anything", "a", b"x")
     assert refused.value.reason == Reason.REASON_INVALID_ATTRIBUTE
     assert [field for field, _ in refused.value.violations] == ["queue"]
+
+
+async def test_one_call_writes_several_queues_each_for_itself(rq: Rq) -> None:
+    record = rq.nodes.first(QUEUE_KIND, queue_slot("outcomes:a"))
+    assert record is not None
+    stub, metadata = rq.nodes.stub(record)
+    await rq.enqueue("outcomes:b", "b1", b"x")
+    writes = [
+        QueueWrite(queue="outcomes:a", entries=[QueueEntry(id="a1"), QueueEntry(id="a2")]),
+        QueueWrite(queue="outcomes:b", ids=["b1"]),
+        QueueWrite(queue="outcomes:c", entries=[QueueEntry()]),
+        QueueWrite(queue="outcomes:d", entries=[QueueEntry(id="d1")], ids=["d2"]),
+        QueueWrite(queue="outcomes:e"),
+    ]
+    answer = await stub.WriteQueues(WriteQueuesRequest(writes=writes), metadata=metadata)
+    told = [
+        (result.reason, result.depth, [wrong.field for wrong in result.violations])
+        for result in answer.results
+    ]
+    invalid = "REASON_INVALID_ATTRIBUTE"
+    assert told == [
+        ("", 2, []),
+        ("", 0, []),
+        (invalid, 0, ["entries[0].id"]),
+        (invalid, 0, ["ids"]),
+        (invalid, 0, ["entries"]),
+    ]
+    for writes in ([], [QueueWrite(queue="outcomes:a", ids=["x"])] * 257):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.WriteQueues(WriteQueuesRequest(writes=writes), metadata=metadata)
+        assert [field for field, _ in details(refused.value).violations] == ["writes"]
+
+
+async def test_one_queue_by_its_own_calls(rq: Rq) -> None:
+    queue = "outcomes:own"
+    record = rq.nodes.first(QUEUE_KIND, queue_slot(queue))
+    assert record is not None
+    stub, metadata = rq.nodes.stub(record)
+    put = EnqueueRequest(queue=queue, entries=[QueueEntry(id="1"), QueueEntry(id="2")])
+    assert (await stub.Enqueue(put, metadata=metadata)).depth == 2
+    assert (await stub.Enqueue(put, metadata=metadata)).depth == 2, "once per id"
+    remove = AcknowledgeRequest(queue=queue, ids=["1", "3"])
+    assert (await stub.Acknowledge(remove, metadata=metadata)).depth == 1
 
 
 async def test_a_queue_is_read_on_after_its_node_was_killed(nodes: Cluster) -> None:

@@ -66,9 +66,7 @@ class Service:
         service = self
 
         class Stub:
-            async def WriteQueues(
-                self, request: WriteQueuesRequest, **_: Any
-            ) -> WriteQueuesResponse:
+            async def WriteQueues(self, request: WriteQueuesRequest, **_: Any) -> WriteQueuesResponse:
                 service.calls.append((record.incarnation, request))
                 await service.hold.wait()
                 return service.answers.pop(0)(request) if service.answers else done(request)
@@ -150,7 +148,9 @@ async def test_what_a_node_does_not_do_another_is_told(answer: Answer) -> None:
 
 
 async def test_what_is_refused_for_good_is_told_to_who_waits() -> None:
-    service = Service([refusing("q:1", "REASON_INVALID_ATTRIBUTE"), failing(grpc.StatusCode.PERMISSION_DENIED)])
+    service = Service(
+        [refusing("q:1", "REASON_INVALID_ATTRIBUTE"), failing(grpc.StatusCode.PERMISSION_DENIED)]
+    )
     client = client_of(service)
     bad, good = client.enqueue("q:1", QueueEntry(id="1")), client.enqueue("q:2", QueueEntry(id="2"))
     await settle(good)
@@ -173,7 +173,13 @@ async def test_a_call_takes_no_more_than_it_may() -> None:
         assert len(request.writes) <= queues.CALL_QUEUES
         assert sum(len(write.entries) for write in request.writes) <= queues.CALL_ENTRIES
         assert all(write.entries for write in request.writes)
-    told = [ident for n in range(len(service.calls)) for queue, ids in service.written(n) for ident in ids if queue == "q:1"]
+    told = [
+        ident
+        for n in range(len(service.calls))
+        for queue, ids in service.written(n)
+        for ident in ids
+        if queue == "q:1"
+    ]
     assert told == [f"{n}" for n in range(100)]
 
 

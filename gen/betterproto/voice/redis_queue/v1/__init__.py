@@ -21,6 +21,7 @@ __all__ = (
     "QueueServiceStub",
     "QueueWrite",
     "QueueWriteResult",
+    "QueueWriteResultViolation",
     "ReadQueueRequest",
     "ReadQueueResponse",
     "ReadSlotsRequest",
@@ -412,11 +413,40 @@ class QueueWriteResult(betterproto2.Message):
 
     message: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    What is wrong: field and rule when the write is invalid.
+    What is wrong, for people.
+    """
+
+    violations: "list[QueueWriteResultViolation]" = betterproto2.field(
+        4, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+    """
+    With INVALID_ATTRIBUTE: all that is wrong.
     """
 
 
 default_message_pool.register_message("voice.redis_queue.v1", "QueueWriteResult", QueueWriteResult)
+
+
+@dataclass(eq=False, repr=False)
+class QueueWriteResultViolation(betterproto2.Message):
+    """
+    A field that breaks its rule.
+    """
+
+    field: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The field, as in "entries[0].id".
+    """
+
+    rule: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The rule.
+    """
+
+
+default_message_pool.register_message(
+    "voice.redis_queue.v1", "QueueWriteResult.Violation", QueueWriteResultViolation
+)
 
 
 @dataclass(eq=False, repr=False)

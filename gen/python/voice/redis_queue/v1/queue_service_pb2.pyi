@@ -590,25 +590,55 @@ class QueueWriteResult(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class Violation(_message.Message):
+        """A field that breaks its rule."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        FIELD_FIELD_NUMBER: _builtins.int
+        RULE_FIELD_NUMBER: _builtins.int
+        field: _builtins.str
+        """The field, as in "entries[0].id"."""
+        rule: _builtins.str
+        """The rule."""
+        def __init__(
+            self,
+            *,
+            field: _builtins.str = ...,
+            rule: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "rule", b"rule"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     REASON_FIELD_NUMBER: _builtins.int
     DEPTH_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    VIOLATIONS_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """Reason name when refused ("REASON_QUEUE_FULL"); empty when it is done."""
     depth: _builtins.int
     """Entries waiting in the queue now."""
     message: _builtins.str
-    """What is wrong: field and rule when the write is invalid."""
+    """What is wrong, for people."""
+    @_builtins.property
+    def violations(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueWriteResult.Violation]:
+        """With INVALID_ATTRIBUTE: all that is wrong."""
+
     def __init__(
         self,
         *,
         reason: _builtins.str = ...,
         depth: _builtins.int = ...,
         message: _builtins.str = ...,
+        violations: _abc.Iterable[Global___QueueWriteResult.Violation] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "message", b"message", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "message", b"message", "reason", b"reason", "violations", b"violations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
