@@ -1,7 +1,7 @@
 """One JavaScript context with the runtime in it: evaluated text, calls, limits, what exceeded them.
 
-A context belongs to one session: the recommendation gives a document one global scope. It costs 0.2 MB and
-a millisecond, of which loading the runtime is half; `warm` does that half ahead of time.
+A context belongs to one session: the recommendation gives a document one global scope. It costs 0.3 MB and
+half a millisecond, of which loading the runtime is half; `warm` does that half ahead of time.
 """
 
 from __future__ import annotations
