@@ -274,7 +274,7 @@ def _error(result: QueueWriteResult) -> DomainError | None:
     """Why a write was refused; a reason that is not known here is an error of the service."""
     if not result.reason:
         return None
-    known = result.reason in Reason.keys()
+    known = result.reason in Reason.DESCRIPTOR.values_by_name
     error = DomainError(Reason.Value(result.reason) if known else Reason.REASON_INTERNAL, result.message)
     error.violations = tuple((wrong.field, wrong.rule) for wrong in result.violations)
     return error

@@ -2,7 +2,8 @@
 
 QuickJS's own limits are no sandbox: a single native call can run for seconds past all of them. So contexts live in worker
 processes, one step at a time each. A step that has used SUSPECT_S of CPU goes on alone: its lane gets another process, and
-the sessions that waited go on there from their snapshots. From then on its document runs in a lane apart.
+the sessions that waited go on there from their snapshots. From then on its document runs in a lane apart. A document that is new
+here takes its first steps in a lane for such documents: where a mistake is likeliest, it holds up nobody who works.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ SUSPECT_S = 0.03
 """CPU time of a step after which its lane goes on without it, seconds. A step of 50 states takes 0.1 ms, a start 2 ms."""
 APART_S = 60.0
 """How long the document of such a step runs apart, seconds."""
+TRIAL_STEPS = 8
+"""Steps that a document has to take without being set apart before it runs among the others."""
+KNOWN_DOCUMENTS = 10_000
+"""Documents whose steps are counted; those used longest ago give way."""
 SPARES = 2
 """Processes that run and wait for lanes that need another."""
 TRIES = 3
@@ -115,25 +120,30 @@ class Workers:
         )
         self._seconds = metrics.histogram("step_seconds", "Time of a macrostep, waiting and queries included")
         self._lanes = [_Lane(self._process()) for _ in range(count)]
+        self._trial = _Lane(self._process())
         self._apart = _Lane(self._process(), patient=True)
+        self._steps: OrderedDict[str, int] = OrderedDict()
+        """Steps that a document has taken, TRIAL_STEPS at most."""
         self._suspects: OrderedDict[str, float] = OrderedDict()
         self._spares: list[Process] = [self._process() for _ in range(SPARES)]
         self._work: set[asyncio.Task[Any]] = set()
         metrics.gauge("contexts", "Sessions whose JavaScript context is in a worker process").set_function(
             lambda: float(sum(len(process.sessions) for process in self.processes()))
         )
-        metrics.queue("steps", lambda: sum(lane.waiting for lane in (*self._lanes, self._apart)))
+        metrics.queue("steps", lambda: sum(lane.waiting for lane in (*self._lanes, self._trial, self._apart)))
 
     def _process(self) -> Process:
         return Process(self._log, self._kills.inc)
 
     def processes(self) -> list[Process]:
         """All there are at the moment."""
-        return [lane.process for lane in self._lanes] + [self._apart.process, *self._spares]
+        lanes = (*self._lanes, self._trial, self._apart)
+        return [lane.process for lane in lanes] + self._spares
 
     async def start(self) -> None:
         """Starts every process that steps do not wait for."""
-        await asyncio.gather(*(p.warm() for p in [lane.process for lane in self._lanes] + self._spares))
+        lanes = (*self._lanes, self._trial)
+        await asyncio.gather(*(p.warm() for p in [lane.process for lane in lanes] + self._spares))
 
     async def stop(self) -> None:
         """Ends every process."""
@@ -202,7 +212,7 @@ class Workers:
             with contextlib.suppress(StepFailed):  # tried again with the next rest
                 await spare.warm()
         before = time.monotonic() - IDLE_S
-        for lane in (*self._lanes, self._apart):
+        for lane in (*self._lanes, self._trial, self._apart):
             while not lane.lock.locked():
                 async with lane.lock:
                     if not await lane.process.drop_idle(before):
@@ -250,7 +260,10 @@ class Workers:
                 suspect = turn.held and turn.running and not lane.patient
                 if suspect and turn.process.cpu_of_call() >= SUSPECT_S and self._detach(lane, compiled):
                     turn.leave()
-            return task.result()
+            result = task.result()
+            if turn.held:
+                self._passed(compiled)
+            return result
         finally:
             if not task.done():
                 task.cancel()
@@ -270,6 +283,7 @@ class Workers:
     def _detach(self, lane: _Lane, compiled: Compiled) -> bool:
         """The lane goes on with another process, and the document runs apart for some time. False while no process is
         ready: waiting for a start would take longer than most steps."""
+        self._steps.pop(compiled.source_hash, None)
         self._suspects[compiled.source_hash] = time.monotonic() + APART_S
         self._suspects.move_to_end(compiled.source_hash)
         while len(self._suspects) > 1000:
@@ -297,9 +311,19 @@ class Workers:
         """A process whose long step has ended: what was taken from its priority cannot be given back."""
         await process.kill(planned=True)
 
+    def _passed(self, compiled: Compiled) -> None:
+        """A step has ended in its lane."""
+        key = compiled.source_hash
+        self._steps[key] = min(self._steps.get(key, 0) + 1, TRIAL_STEPS)
+        self._steps.move_to_end(key)
+        if len(self._steps) > KNOWN_DOCUMENTS:
+            self._steps.popitem(last=False)
+
     def _lane_of(self, session: str, compiled: Compiled) -> _Lane:
         if self._suspects.get(compiled.source_hash, 0.0) > time.monotonic():
             return self._apart
+        if self._steps.get(compiled.source_hash, 0) < TRIAL_STEPS:
+            return self._trial
         return self._lanes[zlib.crc32(session.encode()) % len(self._lanes)]
 
     async def _finish(

@@ -1,5 +1,7 @@
 """Parts of the runtime that a session has only when it needs them: nobody sees the difference but by its memory."""
 
+# ruff: noqa: E501 (documents read better on one line)
+
 from __future__ import annotations
 
 import pytest
@@ -44,7 +46,7 @@ def test_the_first_value_that_json_lacks_is_kept_as_any_later_one(value: str) ->
     document = compiled(
         '<datamodel><data id="v" expr="1"/></datamodel><state id="s">'
         f'<transition event="set"><assign location="v" expr="{value}"/></transition>'
-        '<transition event="ask"><log expr="Object.is(v, -0) + \' \' + String(typeof v) + \' \' + v.constructor.name"/></transition></state>'
+        "<transition event=\"ask\"><log expr=\"Object.is(v, -0) + ' ' + String(typeof v) + ' ' + v.constructor.name\"/></transition></state>"
     )
     made = session(document)
     made.start(1000.0)
